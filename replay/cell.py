@@ -1,0 +1,99 @@
+"""A cell: one combination of router × guard × pool × workload × client × seed, as plain data that survives JSON."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from replay.retry import RetryRule
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A router or guard by name with its parameters; `label` is how reports call it."""
+
+    name: str
+    label: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """`replicas` copies of one engine profile (by name or file) with some fields changed."""
+
+    label: str
+    replicas: int
+    profile: str
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRule:
+    """What a session does: `after_failure` continue | quit; `history` engine | trace (whose replies later prompts carry)."""
+
+    after_failure: str = "continue"
+    history: str = "engine"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Everything that decides what happens in one run. `workload` is a file; `workload_hash` is its content.
+
+    `load_rps` is the planned base load, `trigger` what disturbs it (shown in reports; the workload already contains it).
+    """
+
+    router: Named
+    guards: tuple[Named, ...]
+    guard_label: str
+    pool: PoolSpec
+    client: RetryRule
+    session: SessionRule
+    workload: str
+    workload_hash: str
+    workload_label: str
+    load_rps: float
+    trigger: dict[str, Any]
+    observation_age_s: float
+    observation_jitter_s: float
+    max_tokens: int
+    drain_s: float
+    seed: int
+    record_decisions: bool = True
+
+    def arm(self) -> dict[str, Any]:
+        """All that the arm shares over its seeds (no seed, no file, no workload hash)."""
+        content = asdict(self)
+        for key in ("seed", "workload", "workload_hash"):
+            del content[key]
+        return content
+
+    @property
+    def arm_id(self) -> str:
+        """A hash of the resolved cell without its seed (12 hex digits)."""
+        return hashlib.sha256(json.dumps(self.arm(), sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def cell_id(self) -> str:
+        return f"{self.arm_id}-s{self.seed}"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "Cell":
+        data = json.loads(text)
+        return Cell(
+            **{
+                **data,
+                "router": Named(**data["router"]),
+                "guards": tuple(Named(**g) for g in data["guards"]),
+                "pool": PoolSpec(**data["pool"]),
+                "client": RetryRule(**data["client"]),
+                "session": SessionRule(**data["session"]),
+            }
+        )
+
+    @staticmethod
+    def load(path: Path) -> "Cell":
+        return Cell.from_json(path.read_text())

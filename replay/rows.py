@@ -1,0 +1,65 @@
+"""The rows a replay writes: what happened, never what it means. Times are integer microseconds from the run's start."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at a replica, or a client attempt that never reached one (`replica_id` None).
+
+    `attempt` numbers a request's rows from 1; `client_attempt` and `router_try` tell the two retry loops apart
+    (`router_try` 0: never sent). `scheduled_us` is when this client attempt was due. `ended_us` is the client's end,
+    `engine_ended_us` the engine's (later for orphaned work). `prefilled_tokens` and `decoded_tokens` is the work the engine
+    did for it, wasted or not. `outcome`: ok, timeout, refused, error, abandoned, censored.
+    """
+
+    request_id: int
+    attempt: int
+    client_attempt: int
+    router_try: int
+    replica_id: int | None
+    prefill_id: int | None
+    scheduled_us: int
+    sent_us: int | None
+    first_token_us: int | None
+    ended_us: int | None
+    engine_ended_us: int | None
+    max_gap_us: int | None
+    prompt_tokens: int
+    cached_tokens: int
+    prefilled_tokens: int
+    decoded_tokens: int
+    output_tokens: int
+    outcome: str
+    status: int
+    error: str
+
+
+@dataclass(slots=True)
+class ReplicaSample:
+    """One replica's gauges at one second; counters (`prefix_*`, `preemptions`) run from the start of the cell."""
+
+    t_us: int
+    replica_id: int
+    running: int
+    waiting: int
+    kv_used: float
+    prefix_hit_tokens: int
+    prefix_query_tokens: int
+    preemptions: int
+    queue_age_us: int
+
+
+@dataclass(slots=True)
+class DecisionRow:
+    """One choice of the router, and what it saw."""
+
+    t_us: int
+    request_id: int
+    client_attempt: int
+    router_try: int
+    replica_id: int
+    prefill_id: int | None
+    reason: str
+    scores: list[float]
+    in_flight: list[int]

@@ -1,0 +1,82 @@
+"""WHETHER and WHEN a request goes: the types every guard shares (admission, queues, retries, breakers). No I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from replicas.view import ReplicaView
+from routers.policy import RoutedRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Let it pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Keep it; the guard will name it in `release`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer at once with an HTTP status (429, 503, …)."""
+
+    status: int
+
+
+Admission = Send | Hold | Refuse
+SEND, HOLD = Send(), Hold()
+
+
+@dataclass(frozen=True, slots=True)
+class TryEnd:
+    """How one try at a replica ended. `status` is the HTTP status or 0 (connection lost)."""
+
+    ok: bool
+    status: int
+    replica_id: int
+    router_try: int
+    streaming: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again at `at_s`, not on the replicas in `exclude` (ignored when nothing else is left)."""
+
+    at_s: float
+    exclude: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A held request may go on (`refuse_status` None) or is refused."""
+
+    rid: int
+    refuse_status: int | None = None
+
+
+class Guard:
+    """One ordered stage in front of the policy: override what you need."""
+
+    def on_request(self, request: RoutedRequest, replicas: Sequence[ReplicaView], now_s: float) -> Admission:
+        return SEND
+
+    def on_sent(self, request: RoutedRequest, replica_id: int, now_s: float) -> None: ...
+
+    def on_end(self, request: RoutedRequest, end: TryEnd, now_s: float) -> Retry | None:
+        """A try has ended; the first guard that returns a Retry decides."""
+        return None
+
+    def on_done(self, request: RoutedRequest, now_s: float) -> None:
+        """The request has left the router for good: answered, refused or hung up (held requests too)."""
+
+    def admits(self, replica_id: int, now_s: float) -> bool:
+        """False hides the replica from the policy (breaker, ejection)."""
+        return True
+
+    def release(self, now_s: float) -> Sequence[Release]:
+        """Held requests that may move now, in order."""
+        return ()
+
+    def next_wake_s(self) -> float:
+        return float("inf")

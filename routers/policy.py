@@ -1,0 +1,80 @@
+"""WHERE a request goes: the types every policy shares. A policy does no I/O and never sleeps; time is handed in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from replicas.view import Observation, ReplicaView
+from workloads.request import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedRequest:
+    """What a router may know of one client attempt. Never the true output length.
+
+    `rid` is unique per client attempt; (`request_id`, `client_attempt`) key its random draws. `deadline_s` is absolute.
+    """
+
+    rid: int
+    request_id: int
+    client_attempt: int
+    session_key: int
+    tenant: int
+    prompt: Prompt
+    max_tokens: int
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The replica chosen, and why. `prefill_id` names the prefill replica of a PD pair; `probes` asks the router to probe."""
+
+    replica_id: int
+    reason: str = ""
+    prefill_id: int | None = None
+    probes: tuple[int, ...] = ()
+    scores: tuple[float, ...] = ()
+
+
+class Policy:
+    """A routing rule: override `choose`; every hook may stay as it is.
+
+    `replicas` holds the eligible ones only (healthy, not excluded, in ascending id) and is never empty. Draw random numbers
+    with `workloads.draws.uniform(seed, …)` keyed by the request, never from a shared stream.
+    """
+
+    def choose(self, request: RoutedRequest, replicas: Sequence[ReplicaView], now_s: float) -> Decision:
+        raise NotImplementedError
+
+    def on_sent(self, request: RoutedRequest, decision: Decision, now_s: float) -> None: ...
+
+    def on_first_token(self, request: RoutedRequest, decision: Decision, now_s: float) -> None: ...
+
+    def on_end(self, request: RoutedRequest, decision: Decision, ok: bool, now_s: float) -> None: ...
+
+    def on_observation(self, replica: ReplicaView, now_s: float) -> None: ...
+
+    def on_probe(self, replica_id: int, seen: Observation, now_s: float) -> None: ...
+
+    def next_wake_s(self) -> float:
+        return float("inf")
+
+    def on_wake(self, now_s: float) -> tuple[int, ...]:
+        """Called at `next_wake_s`; returns replicas to probe now."""
+        return ()
+
+
+class Truth(Protocol):
+    """The true state of the pool, in virtual time only; `oracle` is the one policy that is given it."""
+
+    def predicted_ttft_s(self, replica_id: int, request: RoutedRequest, now_s: float) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyContext:
+    """What a policy is built with."""
+
+    seed: int
+    replica_ids: tuple[int, ...]
+    parameters: dict[str, object] = field(default_factory=dict)
+    truth: Truth | None = None
