@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from replay.retry import RetryRule
+from replicas.view import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,20 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class PoolSpec:
-    """`replicas` copies of one engine profile (by name or file) with some fields changed."""
+    """`replicas` copies of one engine profile (by name or file) with some fields changed.
+
+    `roles` gives each replica's part in a prefill/decode pool; empty = every replica does both.
+    """
 
     label: str
     replicas: int
     profile: str
     changes: dict[str, Any] = field(default_factory=dict)
+    roles: tuple[Role, ...] = ()
+
+    def all_roles(self) -> tuple[Role, ...]:
+        both: Role = "both"
+        return self.roles or (both,) * self.replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,7 @@ class Cell:
     """Everything that decides what happens in one run. `workload` is a file; `workload_hash` is its content.
 
     `load_rps` is the planned base load, `trigger` what disturbs it (shown in reports; the workload already contains it).
+    `plan` is how the workload was made (trace content, arrivals, phases): what the seeds of an arm share.
     """
 
     router: Named
@@ -60,6 +70,7 @@ class Cell:
     drain_s: float
     seed: int
     record_decisions: bool = True
+    plan: dict[str, Any] = field(default_factory=dict)
 
     def arm(self) -> dict[str, Any]:
         """All that the arm shares over its seeds (no seed, no file, no workload hash)."""
@@ -88,7 +99,7 @@ class Cell:
                 **data,
                 "router": Named(**data["router"]),
                 "guards": tuple(Named(**g) for g in data["guards"]),
-                "pool": PoolSpec(**data["pool"]),
+                "pool": PoolSpec(**{**data["pool"], "roles": tuple(data["pool"]["roles"])}),
                 "client": RetryRule(**data["client"]),
                 "session": SessionRule(**data["session"]),
             }

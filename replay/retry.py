@@ -32,6 +32,10 @@ class RetryRule:
     budget_burst: float = 10.0
     cancel: bool = True
 
+    def __post_init__(self) -> None:
+        if self.max_attempts is None and self.backoff_s * (1 - self.jitter) <= 0:
+            raise ValueError("max_attempts null (retry for ever) needs backoff_s > 0 and jitter < 1")
+
     def backoff_before(self, attempt: int, seed: int, request_id: int) -> float:
         """Seconds to wait before client attempt `attempt` (2, 3, …)."""
         base = min(self.backoff_max_s, self.backoff_s * self.backoff_factor ** (attempt - 2))

@@ -10,7 +10,8 @@ class Attempt:
     `attempt` numbers a request's rows from 1; `client_attempt` and `router_try` tell the two retry loops apart
     (`router_try` 0: never sent). `scheduled_us` is when this client attempt was due. `ended_us` is the client's end,
     `engine_ended_us` the engine's (later for orphaned work). `prefilled_tokens` and `decoded_tokens` is the work the engine
-    did for it, wasted or not. `outcome`: ok, timeout, refused, error, abandoned, censored.
+    did for it, wasted or not. `outcome`: ok, timeout, refused, error, abandoned, censored. A turn that was never sent because
+    its session quit is a row with attempt 0, outcome abandoned and no times.
     """
 
     request_id: int
@@ -19,7 +20,7 @@ class Attempt:
     router_try: int
     replica_id: int | None
     prefill_id: int | None
-    scheduled_us: int
+    scheduled_us: int | None
     sent_us: int | None
     first_token_us: int | None
     ended_us: int | None

@@ -16,7 +16,7 @@ class StepTime:
 
     `new` = prefill tokens in the step, `context` = mean number of tokens each of them attends to, `batch` = decoding
     sequences, `Σ kv_tokens` = their cached tokens. `prefill_base_s` is added when a step holds any prefill token (such steps
-    leave the CUDA-graph path).
+    leave the CUDA-graph path), and such a step never takes less than `prefill_floor_s` (launching its kernels takes that long).
     """
 
     base_s: float
@@ -25,11 +25,23 @@ class StepTime:
     attention_s: float
     sequence_s: float
     kv_s: float
+    prefill_floor_s: float = 0.0
+
+    def seconds(self, new: int, context: float, batch: int, kv_tokens: int) -> float:
+        """Seconds of one step, by the formula above."""
+        seconds = self.base_s + self.sequence_s * batch + self.kv_s * kv_tokens
+        if not new:
+            return seconds
+        seconds += self.prefill_base_s + self.prefill_s * new + self.attention_s * new * context
+        return max(seconds, self.prefill_floor_s)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineProfile:
-    """One engine, as measured. Units in the names; None = no limit. `provenance` and `fit_error` are shown in the report."""
+    """One engine, as measured. Units in the names; None = no limit. `provenance` and `fit_error` are shown in the report.
+
+    Prompts longer than `measured_context_tokens` are an extrapolation.
+    """
 
     name: str
     engine: str
@@ -47,6 +59,7 @@ class EngineProfile:
     max_queued: int | None = None
     measured_context_tokens: int = 0
     kv_transfer_s_per_token: float = 0.0
+    frontend_s_per_token: float = 0.0
     provenance: dict[str, Any] = field(default_factory=dict)
     fit_error: dict[str, Any] = field(default_factory=dict)
 
@@ -57,6 +70,10 @@ class EngineProfile:
             if key not in allowed:
                 raise ValueError(f"{key!r} is not a field of an engine profile; allowed: {', '.join(allowed)}")
         return replace(self, **changes)
+
+    def frontend_delay_s(self, prompt_tokens: int) -> float:
+        """Seconds between a request's arrival and the scheduler seeing it (HTTP, tokenization, prefix hashes)."""
+        return self.frontend_s + self.frontend_s_per_token * prompt_tokens
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

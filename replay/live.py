@@ -1,0 +1,193 @@
+"""The wall-clock driver: the same client, router, policy and guards as in virtual time, against replicas on loopback HTTP.
+
+First form: one process, the router inside it, replicas that speak `replicas.served`'s dialect. It decides nothing.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from replay.cell import Cell
+from replay.client import INF, Client, ClientAttempt
+from replay.ledger import Ledger
+from replay.recorder import Recorder, decision_row, to_us
+from replay.rows import Attempt
+from replay.stream import StreamEnd, fetch_gauges, stream_completion
+from replicas.view import Observation, ReplicaView
+from routers.factory import build_router
+from routers.policy import Decision, RoutedRequest
+from routers.tries import RequestEnd, Try
+from workloads.request import Workload
+
+
+class LiveRun:
+    """One cell in wall time against replicas listening on `ports`; time 0 is `epoch_s` of the event loop's clock."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        workload: Workload,
+        ports: Sequence[int],
+        recorder: Recorder,
+        epoch_s: float,
+    ) -> None:
+        self._cell, self._recorder, self._ports, self._epoch_s = cell, recorder, ports, epoch_s
+        self._end_s = workload.horizon_s + cell.drain_s
+        self._ledger = Ledger(recorder, cell.max_tokens)
+        self._streams: dict[int, asyncio.Task[None]] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self.client = Client(workload, cell.client, cell.session, cell.seed, self)
+        views = [ReplicaView(i, role=role) for i, role in enumerate(cell.pool.all_roles())]
+        self.router = build_router(
+            cell.router.name,
+            cell.router.parameters,
+            [(g.name, g.parameters) for g in cell.guards],
+            views,
+            self,
+            cell.seed,
+            on_decision=self._on_decision,
+        )
+
+    def now_s(self) -> float:
+        return asyncio.get_running_loop().time() - self._epoch_s
+
+    async def run(self) -> None:
+        """Returns when every answer is in and nothing is due any more, or when the drain is over."""
+        polls = [asyncio.ensure_future(self._poll(i)) for i in range(len(self._ports))]
+        try:
+            while True:
+                now_s = self.now_s()
+                if self.router.next_wake_s() <= now_s:
+                    self.router.on_wake(now_s)
+                if self.client.next_wake_s() <= now_s:
+                    self.client.on_wake(now_s)
+                due_s = min(self.router.next_wake_s(), self.client.next_wake_s())
+                if (due_s == INF and not self.client.open_attempts and not self._streams) or now_s >= self._end_s:
+                    break
+                await self._wait_until(min(due_s, self._end_s))
+        finally:
+            for task in [*polls, *self._streams.values(), *self._background]:
+                task.cancel()
+            self._ledger.close(self.client.close())
+            self._recorder.abandoned(self.client.abandoned)
+
+    async def _wait_until(self, at_s: float) -> None:
+        self._changed.clear()
+        handle = asyncio.get_running_loop().call_at(self._epoch_s + at_s, self._changed.set)
+        await self._changed.wait()
+        handle.cancel()
+
+    # What the client asks for ------------------------------------------------------------------------------------------
+
+    def start(self, attempt: ClientAttempt, now_s: float) -> None:
+        self.router.on_request(self._ledger.start(attempt), now_s)
+
+    def give_up(self, attempt: ClientAttempt, cancel: bool, now_s: float) -> None:
+        self._ledger.give_up(attempt, cancel, now_s)
+        if cancel:
+            self.router.on_cancel(attempt.rid, now_s)
+
+    # What the router asks for ------------------------------------------------------------------------------------------
+
+    def send(self, attempt: Try, now_s: float) -> None:
+        row = self._ledger.open_try(attempt, now_s)
+        task = asyncio.ensure_future(self._stream(attempt, row, self._body(attempt)))
+        self._streams[attempt.try_id] = task
+
+    def abort(self, try_id: int, now_s: float) -> None:
+        task = self._streams.pop(try_id, None)
+        if task is not None:
+            task.cancel()
+
+    def probe(self, replica_id: int, now_s: float) -> None:
+        task = asyncio.ensure_future(self._probe(replica_id))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def answer(self, rid: int, end: RequestEnd, now_s: float) -> None:
+        self._ledger.answer(rid, end, now_s)
+        self.client.on_answer(rid, end.ok, now_s)
+        self._changed.set()
+
+    # One try -----------------------------------------------------------------------------------------------------------
+
+    def _body(self, attempt: Try) -> dict[str, object]:
+        root = self._ledger.attempt(attempt.request.rid).root
+        stage = attempt.stage
+        body: dict[str, object] = {
+            "prompt_segments": [[s.content_id, s.tokens] for s in root.segments],
+            "reply_id": root.request.reply_id,
+            "max_tokens": 1 if stage == "prefill" else self._ledger.output_tokens(attempt.request.rid),
+            "ignore_eos": True,
+            "stream": True,
+        }
+        if stage != "serve":
+            body["kv_transfer_params"] = {"do_remote_decode": stage == "prefill", "do_remote_prefill": stage == "decode"}
+        return body
+
+    async def _stream(self, attempt: Try, row: Attempt, body: dict[str, object]) -> None:
+        rid, try_id = attempt.request.rid, attempt.try_id
+
+        def on_first_chunk() -> None:
+            if attempt.stage == "prefill":
+                return
+            now_s = self.now_s()
+            self.router.on_first_token(try_id, now_s)
+            if self._ledger.first_token(row, now_s):
+                self.client.on_first_token(rid, now_s)
+
+        end = await stream_completion(self._ports[attempt.replica_id], body, on_first_chunk)
+        now_s = self.now_s()
+        self._streams.pop(try_id, None)
+        ok = end.status == 200 and end.done and not end.error
+        self._settle_row(row, attempt, end, ok, now_s)
+        self.router.on_try_end(try_id, ok, end.status, now_s, end.error)
+        self._changed.set()
+
+    def _settle_row(self, row: Attempt, attempt: Try, end: StreamEnd, ok: bool, now_s: float) -> None:
+        usage = end.usage
+        row.engine_ended_us = to_us(now_s)
+        if ok:
+            cached = usage.get("prompt_tokens_details", {}).get("cached_tokens", 0)
+            row.decoded_tokens += usage["completion_tokens"]
+            if attempt.stage != "decode":
+                row.cached_tokens = cached
+                row.prefilled_tokens += usage["prompt_tokens"] - cached
+        if attempt.stage == "prefill" and ok:
+            return
+        if row.ended_us is None:
+            row.output_tokens = usage.get("completion_tokens", 0)
+            row.max_gap_us = to_us(end.max_gap_s)
+        refused = end.status not in (0, 200)
+        self._ledger.end_row(row, now_s, "ok" if ok else "refused" if refused else "error", end.status, end.error)
+
+    # Observation -------------------------------------------------------------------------------------------------------
+
+    async def _observe(self, replica_id: int) -> Observation:
+        began_s = self.now_s()
+        gauges = await fetch_gauges(self._ports[replica_id])
+        return Observation(
+            waiting=int(gauges["vllm:num_requests_waiting"]),
+            running=int(gauges["vllm:num_requests_running"]),
+            kv_used=gauges["vllm:kv_cache_usage_perc"],
+            latency_s=self.now_s() - began_s,
+        )
+
+    async def _probe(self, replica_id: int) -> None:
+        try:
+            seen = await self._observe(replica_id)
+        except ConnectionError:
+            return  # no answer is no news: the probe expires
+        self.router.on_probe(replica_id, seen, self.now_s())
+
+    async def _poll(self, replica_id: int) -> None:
+        while True:
+            with contextlib.suppress(ConnectionError):  # no answer: the view keeps its old news, which grows older
+                self.router.on_observation(replica_id, await self._observe(replica_id), self.now_s())
+            await asyncio.sleep(self._cell.observation_age_s)
+
+    def _on_decision(
+        self, request: RoutedRequest, decision: Decision, router_try: int, seen: Sequence[ReplicaView], now_s: float
+    ) -> None:
+        self._recorder.decisions.append(decision_row(request, decision, router_try, seen, now_s))

@@ -1,0 +1,237 @@
+"""The virtual-time driver: client, router and simulated engines on one event loop, without sleeping. It decides nothing.
+
+Everything that happens at one instant happens in a fixed order (engines by id, router, observations, client), so a seed
+gives the same rows bit for bit.
+"""
+
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from itertools import count
+
+from replay.cell import Cell
+from replay.client import INF, Client, ClientAttempt
+from replay.ledger import Ledger
+from replay.recorder import Recorder, decision_row, to_us
+from replay.rows import Attempt, ReplicaSample
+from replay.truth import PoolTruth
+from replicas.engine import Engine
+from replicas.profile import EngineProfile
+from replicas.sequence import Sequence as EngineSequence
+from replicas.sequence import State
+from replicas.view import Observation, ReplicaView
+from routers.factory import build_router
+from routers.policy import Decision, RoutedRequest
+from routers.tries import RequestEnd, Try
+from workloads.draws import purpose_id, uniform
+from workloads.request import Workload
+
+PROBE_ROUND_TRIP_S = 0.001
+REFUSALS = {400: "prompt longer than the context", 503: "engine queue full"}
+_POLL = purpose_id("observation")
+
+
+class VirtualRun:
+    """One cell in virtual time. `run` returns when nothing is left to happen, or when the drain is over."""
+
+    def __init__(self, cell: Cell, workload: Workload, profile: EngineProfile, recorder: Recorder) -> None:
+        if cell.client.idle_timeout_s is not None:
+            raise ValueError("client.idle_timeout_s: virtual time has no single chunks, so it must be null here")
+        self._cell, self._recorder = cell, recorder
+        self.engines = [Engine(profile) for _ in range(cell.pool.replicas)]
+        self._engine_due: list[tuple[float, int]] = []
+        self._engine_next = [INF] * len(self.engines)
+        self._live: dict[int, tuple[EngineSequence, Attempt, int, int]] = {}  # try → its sequence, row, replica, rid
+        self._ledger = Ledger(recorder, cell.max_tokens)
+        self._timers: list[tuple[float, int, Callable[[float], None]]] = []
+        self._numbers = count()
+        self._end_s = workload.horizon_s + cell.drain_s
+        self.client = Client(workload, cell.client, cell.session, cell.seed, self)
+        truth = PoolTruth(self.engines, self._ledger.output_tokens)
+        self.router = build_router(
+            cell.router.name,
+            cell.router.parameters,
+            [(g.name, g.parameters) for g in cell.guards],
+            [ReplicaView(i, role=role) for i, role in enumerate(cell.pool.all_roles())],
+            self,
+            cell.seed,
+            truth=truth,
+            on_decision=self._on_decision if cell.record_decisions else None,
+        )
+        for replica_id in range(len(self.engines)):
+            self._schedule_poll(replica_id, 0, 0.0)
+        self._sample_at(0.0)
+
+    def run(self) -> float:
+        """Returns the virtual second at which it ended."""
+        client, router, timers = self.client, self.router, self._timers
+        now_s = 0.0
+        while True:
+            engine_s = self._next_engine_s()
+            router_s, client_s = router.next_wake_s(), client.next_wake_s()
+            next_s = min(engine_s, router_s, client_s)
+            if next_s == INF and not client.open_attempts:
+                break
+            timer_s = timers[0][0]  # samples and polls never run dry
+            if timer_s < next_s:
+                next_s = timer_s
+            if next_s > self._end_s:
+                now_s = self._end_s
+                break
+            now_s = next_s
+            if engine_s == now_s:
+                self._wake_engine(now_s)
+            elif router_s == now_s:
+                router.on_wake(now_s)
+            elif timer_s == now_s:
+                heappop(timers)[2](now_s)
+            else:
+                client.on_wake(now_s)
+        self._close()
+        return now_s
+
+    # What the client asks for ------------------------------------------------------------------------------------------
+
+    def start(self, attempt: ClientAttempt, now_s: float) -> None:
+        self.router.on_request(self._ledger.start(attempt), now_s)
+
+    def give_up(self, attempt: ClientAttempt, cancel: bool, now_s: float) -> None:
+        self._ledger.give_up(attempt, cancel, now_s)
+        if cancel:
+            self.router.on_cancel(attempt.rid, now_s)
+
+    # What the router asks for ------------------------------------------------------------------------------------------
+
+    def send(self, attempt: Try, now_s: float) -> None:
+        rid, engine = attempt.request.rid, self.engines[attempt.replica_id]
+        row = self._ledger.open_try(attempt, now_s)
+        root = self._ledger.attempt(rid).root
+        sequence = EngineSequence(
+            attempt.try_id, root.prompt, root.request.reply_id, self._ledger.output_tokens(rid), attempt.stage
+        )
+        transfer_s = engine.profile.kv_transfer_s_per_token * root.prompt.tokens if attempt.stage == "decode" else 0.0
+        status = engine.submit(sequence, now_s, transfer_s)
+        if status != 200:
+            row.engine_ended_us = to_us(now_s)
+            self._ledger.end_row(row, now_s, "refused", status, REFUSALS[status])
+            self.router.on_try_end(attempt.try_id, False, status, now_s, REFUSALS[status])
+            return
+        self._live[attempt.try_id] = (sequence, row, attempt.replica_id, rid)
+        self._note_engine(attempt.replica_id)
+
+    def abort(self, try_id: int, now_s: float) -> None:
+        live = self._live.get(try_id)
+        if live is not None:
+            sequence, _, replica_id, _ = live
+            self.engines[replica_id].cancel(sequence, now_s)
+            self._note_engine(replica_id)
+
+    def probe(self, replica_id: int, now_s: float) -> None:
+        self._after(PROBE_ROUND_TRIP_S, now_s, lambda t: self.router.on_probe(replica_id, self._observe(replica_id), t))
+
+    def answer(self, rid: int, end: RequestEnd, now_s: float) -> None:
+        self._ledger.answer(rid, end, now_s)
+        self.client.on_answer(rid, end.ok, now_s)
+
+    # Engines -----------------------------------------------------------------------------------------------------------
+
+    def _wake_engine(self, now_s: float) -> None:
+        replica_id = heappop(self._engine_due)[1]
+        self._engine_next[replica_id] = INF
+        touched = self.engines[replica_id].on_wake(now_s)
+        self._note_engine(replica_id)
+        for sequence in touched:
+            self._on_touched(sequence, now_s)
+
+    def _on_touched(self, sequence: EngineSequence, now_s: float) -> None:
+        _, row, _, rid = self._live[sequence.try_id]
+        relayed = sequence.stage != "prefill" and sequence.state != State.CANCELLED
+        if relayed and sequence.first_token_s == now_s:
+            self.router.on_first_token(sequence.try_id, now_s)
+            if self._ledger.first_token(row, now_s):
+                self.client.on_first_token(rid, now_s)
+        if sequence.state == State.DECODE:
+            return
+        del self._live[sequence.try_id]
+        self._settle_row(row, sequence, now_s)
+        if sequence.state == State.FINISHED:
+            if relayed and row.ended_us is None:
+                row.output_tokens = sequence.generated
+                self._ledger.end_row(row, now_s, "ok", 200, "")
+            self.router.on_try_end(sequence.try_id, True, 200, now_s)
+
+    def _settle_row(self, row: Attempt, sequence: EngineSequence, now_s: float | None) -> None:
+        """The engine's side of a row: what it computed, wanted or not."""
+        row.engine_ended_us = None if now_s is None else to_us(now_s)
+        row.prefilled_tokens += sequence.prefilled_tokens
+        row.decoded_tokens += sequence.generated
+        if sequence.stage != "decode":
+            row.cached_tokens = sequence.cached_tokens
+        if sequence.stage != "prefill" and sequence.generated > 1:
+            row.max_gap_us = to_us(sequence.max_gap_s)
+
+    def _note_engine(self, replica_id: int) -> None:
+        next_s = self.engines[replica_id].next_s
+        if next_s != self._engine_next[replica_id]:
+            self._engine_next[replica_id] = next_s
+            if next_s < INF:
+                heappush(self._engine_due, (next_s, replica_id))
+
+    def _next_engine_s(self) -> float:
+        due = self._engine_due
+        while due and self._engine_next[due[0][1]] != due[0][0]:
+            heappop(due)
+        return due[0][0] if due else INF
+
+    # Observation -----------------------------------------------------------------------------------------------------------
+
+    def _after(self, delay_s: float, now_s: float, call: Callable[[float], None]) -> None:
+        heappush(self._timers, (now_s + delay_s, next(self._numbers), call))
+
+    def _observe(self, replica_id: int) -> Observation:
+        engine = self.engines[replica_id]
+        return Observation(engine.waiting, engine.running, engine.cache.used, engine.step_s(engine.decoding + 1, engine.kv_sum))
+
+    def _schedule_poll(self, replica_id: int, number: int, now_s: float) -> None:
+        cell = self._cell
+        jitter = cell.observation_jitter_s * (2 * uniform(cell.seed, _POLL, replica_id, number) - 1)
+
+        def poll(at_s: float) -> None:
+            self.router.on_observation(replica_id, self._observe(replica_id), at_s)
+            self._schedule_poll(replica_id, number + 1, at_s)
+
+        self._after(max(0.001, cell.observation_age_s + jitter), now_s, poll)
+
+    def _sample_at(self, at_s: float) -> None:
+        def sample(now_s: float) -> None:
+            for replica_id, engine in enumerate(self.engines):
+                counters = engine.counters
+                self._recorder.samples.append(
+                    ReplicaSample(
+                        t_us=to_us(now_s),
+                        replica_id=replica_id,
+                        running=engine.running,
+                        waiting=engine.waiting,
+                        kv_used=engine.cache.used,
+                        prefix_hit_tokens=counters.prefix_hit_tokens,
+                        prefix_query_tokens=counters.prefix_query_tokens,
+                        preemptions=counters.preemptions,
+                        queue_age_us=to_us(engine.queue_age_s(now_s)),
+                    )
+                )
+            self._sample_at(at_s + 1.0)
+
+        heappush(self._timers, (at_s, next(self._numbers), sample))
+
+    def _on_decision(
+        self, request: RoutedRequest, decision: Decision, router_try: int, seen: Sequence[ReplicaView], now_s: float
+    ) -> None:
+        self._recorder.decisions.append(decision_row(request, decision, router_try, seen, now_s))
+
+    # The end -----------------------------------------------------------------------------------------------------------
+
+    def _close(self) -> None:
+        """Whatever is still open is censored; the engine's work for it is counted."""
+        self._ledger.close(self.client.close())
+        for sequence, row, _, _ in self._live.values():
+            self._settle_row(row, sequence, None)
+        self._recorder.abandoned(self.client.abandoned)
