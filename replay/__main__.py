@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
 def read_cell(path: Path) -> Cell:
     """A cell from its own JSON, or from the `spec` inside the cell.json of a finished one."""
     data = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(data, dict):
+        raise ValueError("must be a JSON object")
     return Cell.from_json(json.dumps(data.get("spec", data)))
 
 

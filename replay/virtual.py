@@ -149,7 +149,7 @@ class VirtualRun:
             self.router.on_first_token(sequence.try_id, now_s)
             if self._ledger.first_token(row, now_s):
                 self.client.on_first_token(rid, now_s)
-        if sequence.state == State.DECODE:
+        if sequence.ended_s is None:  # decoding, or preempted at this very boundary
             return
         del self._live[sequence.try_id]
         self._settle_row(row, sequence, now_s)

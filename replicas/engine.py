@@ -53,7 +53,8 @@ class Engine:
         self._running: dict[Sequence, None] = {}  # in order of admission
         self._prefilling: list[Sequence] = []
         self._cancels: deque[tuple[float, Sequence]] = deque()
-        self._finishing: list[tuple[int, int, Sequence]] = []  # heap by finish step
+        self._finishing: list[tuple[int, int, Sequence]] = []  # heap by finish step, then by order of admission
+        self._n_admissions = 0
         self._n_decoding = 0
         self._finishing_sum = 0  # sum of finish steps of all decoding sequences
         self._kv_sum = 0  # cached tokens of all decoding sequences
@@ -117,10 +118,10 @@ class Engine:
     # Inputs -----------------------------------------------------------------------------------------------------------
 
     def submit(self, sequence: Sequence, now_s: float, delay_s: float = 0.0) -> int:
-        """Hand a sequence in; returns 200, or the HTTP status of a refusal (400 too long, 503 queue full)."""
+        """Hand a sequence in; returns 200, or the HTTP status of a refusal (400 too long or empty, 503 queue full)."""
         profile = self.profile
         room = profile.context_tokens - sequence.prompt_tokens
-        if room < 1:
+        if room < 1 or sequence.prompt_tokens < 1:
             return self._refuse(sequence, 400)
         if profile.max_queued is not None and self.waiting >= profile.max_queued:
             return self._refuse(sequence, 503)
@@ -223,8 +224,9 @@ class Engine:
                 self._blocked = len(self._running) >= self.profile.max_running
                 return
             keys, ends = self._path(sequence)
-            hit = 0 if sequence.stage == "decode" else cache.match(keys, ends)
-            cached = sequence.target - 1 if sequence.stage == "decode" and not sequence.generated else hit * size
+            brought = sequence.stage == "decode" and not sequence.generated  # the KV came with it
+            hit = 0 if brought else cache.match(keys, ends)
+            cached = sequence.target - 1 if brought else hit * size
             chunk = min(sequence.target - cached, budget)
             blocks = -(-(cached + chunk) // size) - hit
             if blocks > cache.free and blocks > cache.available - cache.evictable_among(keys, ends, hit):
@@ -241,6 +243,7 @@ class Engine:
     def _enter(self, sequence: Sequence, lease: Lease, cached: int) -> None:
         sequence.lease = lease
         sequence.state = State.PREFILL
+        sequence.order = self._n_admissions = self._n_admissions + 1
         sequence.computed = cached
         if not sequence.admitted:
             sequence.admitted = True
@@ -372,7 +375,7 @@ class Engine:
         sequence.state = State.DECODE
         sequence.join_step = self._step
         sequence.finish_step = self._step + sequence.output_tokens - sequence.generated
-        heapq.heappush(self._finishing, (sequence.finish_step, sequence.try_id, sequence))
+        heapq.heappush(self._finishing, (sequence.finish_step, sequence.order, sequence))
         self._n_decoding += 1
         self._finishing_sum += sequence.finish_step
         self._kv_sum += sequence.computed

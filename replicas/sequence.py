@@ -40,6 +40,7 @@ class Sequence:
         "last_token_s",
         "lease",
         "max_gap_s",
+        "order",
         "output_tokens",
         "path_ends",
         "path_keys",
@@ -73,3 +74,4 @@ class Sequence:
         self.max_gap_s = 0.0
         self.ended_s: float | None = None
         self.join_step = self.finish_step = 0
+        self.order = 0  # of admission to the batch

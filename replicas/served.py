@@ -51,7 +51,7 @@ class WallClockEngine:
         while engine.next_s <= self.now_s():
             for sequence in engine.on_wake(engine.next_s):
                 self._events[sequence].put_nowait(sequence.state)
-                if sequence.state != State.DECODE:
+                if sequence.ended_s is not None:
                     del self._events[sequence]
 
     def _set_timer(self) -> None:

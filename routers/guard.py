@@ -59,12 +59,19 @@ class Guard:
     """One ordered stage in front of the policy: override what you need."""
 
     def on_request(self, request: RoutedRequest, replicas: Sequence[ReplicaView], now_s: float) -> Admission:
+        """Called for a new request, and again for every retry that a guard *before* this one asks for.
+
+        `replicas`: healthy and admitted by the other guards; it may be empty.
+        """
         return SEND
 
     def on_sent(self, request: RoutedRequest, replica_id: int, now_s: float) -> None: ...
 
     def on_end(self, request: RoutedRequest, end: TryEnd, now_s: float) -> Retry | None:
-        """A try has ended; the first guard that returns a Retry decides."""
+        """A try has ended; every guard hears of it, the first Retry counts. No retry when it is ok or streaming.
+
+        A try that the client's hang-up aborts has no end: only `on_done` follows.
+        """
         return None
 
     def on_done(self, request: RoutedRequest, now_s: float) -> None:
@@ -74,9 +81,16 @@ class Guard:
         """False hides the replica from the policy (breaker, ejection)."""
         return True
 
-    def release(self, now_s: float) -> Sequence[Release]:
-        """Held requests that may move now, in order."""
+    def release(self, replicas: Sequence[ReplicaView], now_s: float) -> Sequence[Release]:
+        """Held requests that may move now, in order; each is named once. `replicas` as in `on_request`.
+
+        Asked after everything that may have made room, as long as anything is held by any guard.
+        """
         return ()
 
     def next_wake_s(self) -> float:
+        """When something of its own is due (inf: never); once `on_wake` and `release` were called then, it must be later."""
         return float("inf")
+
+    def on_wake(self, now_s: float) -> None:
+        """Time has passed: something is due, perhaps elsewhere in the router."""

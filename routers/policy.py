@@ -12,7 +12,8 @@ from workloads.request import Prompt
 class RoutedRequest:
     """What a router may know of one client attempt. Never the true output length.
 
-    `rid` is unique per client attempt; (`request_id`, `client_attempt`) key its random draws. `deadline_s` is absolute.
+    `rid` is unique per client attempt; (`request_id`, `client_attempt`, `router_try`) key its random draws. `deadline_s` is
+    absolute. `router_try` is set by the router: 1, and one more for each retry of its own.
     """
 
     rid: int
@@ -23,6 +24,11 @@ class RoutedRequest:
     prompt: Prompt
     max_tokens: int
     deadline_s: float
+    router_try: int = 1
+
+
+class NoReplica(Exception):
+    """Raised by `choose` when the eligible replicas cannot serve it (a PD pair lacks a role); the router answers 503."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +46,11 @@ class Policy:
     """A routing rule: override `choose`; every hook may stay as it is.
 
     `replicas` holds the eligible ones only (healthy, not excluded, in ascending id) and is never empty. Draw random numbers
-    with `workloads.draws.uniform(seed, …)` keyed by the request, never from a shared stream.
+    with `workloads.draws.uniform(seed, …)` keyed by the request, never from a shared stream. `knows_roles`: it can serve
+    a pool of prefill and decode replicas.
     """
+
+    knows_roles = False
 
     def choose(self, request: RoutedRequest, replicas: Sequence[ReplicaView], now_s: float) -> Decision:
         raise NotImplementedError
@@ -68,6 +77,8 @@ class Truth(Protocol):
     """The true state of the pool, in virtual time only; `oracle` is the one policy that is given it."""
 
     def predicted_ttft_s(self, replica_id: int, request: RoutedRequest, now_s: float) -> float: ...
+
+    def predicted_e2e_s(self, replica_id: int, request: RoutedRequest, now_s: float) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,9 +57,7 @@ def test_only_flows_imports_prefect() -> None:
     assert {p.relative_to(ROOT).parts[0] for p in guilty} == {"flows"}
 
 
-@pytest.mark.parametrize(
-    ("row_type", "table"), [(Attempt, "attempts"), (ReplicaSample, "samples"), (DecisionRow, "decisions")]
-)
+@pytest.mark.parametrize(("row_type", "table"), [(Attempt, "attempts"), (ReplicaSample, "samples"), (DecisionRow, "decisions")])
 def test_a_rows_fields_are_the_columns_that_sql_reads(row_type: type, table: str) -> None:
     sql = (ROOT / "reports" / "sql" / f"{table}.sql").read_text()
     missing = [f.name for f in fields(row_type) if f.name not in sql]

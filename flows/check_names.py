@@ -1,0 +1,130 @@
+"""The names a study uses (policy, guard, profile, arrival, trace) against what exists. It knows no bounds and no file format."""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flows.study import NamedChoice, Study
+
+Build = Callable[[str, dict[str, Any]], object]
+Problem = tuple[tuple[str | int, ...], object, str]
+"""A key path, the value there, and what is allowed instead."""
+
+
+def check_names(study: Study, trace_known: bool = False) -> Iterator[Problem]:
+    """Every name that does not exist and every parameter that its owner refuses."""
+    yield from _routers(study)
+    yield from _guards(study)
+    yield from _profile(study)
+    yield from _arrival(study)
+    if not trace_known:
+        yield from _trace(study)
+
+
+def _routers(study: Study) -> Iterator[Problem]:
+    from routers.policies import POLICIES
+
+    ids = tuple(range(study.pool.replicas))
+    for i, router in enumerate(study.routers):
+        yield from _named(("routers", i), router, POLICIES, "policy", partial(_build_policy, ids))
+
+
+def _guards(study: Study) -> Iterator[Problem]:
+    from routers.guards import GUARDS, build_guard
+
+    for i, guard_set in enumerate(study.guards):
+        for j, guard in enumerate(guard_set.guards):
+            yield from _named(("guards", i, "guards", j), guard, GUARDS, "guard", build_guard)
+
+
+class _NoTruth:
+    """Stands for the pool's true state while a policy is built to be checked; it is never asked."""
+
+    def predicted_ttft_s(self, replica_id: int, request: object, now_s: float) -> float:
+        raise NotImplementedError
+
+    def predicted_e2e_s(self, replica_id: int, request: object, now_s: float) -> float:
+        raise NotImplementedError
+
+
+def _build_policy(ids: tuple[int, ...], name: str, parameters: dict[str, Any]) -> object:
+    from routers.policies import build_policy
+    from routers.policy import PolicyContext
+
+    return build_policy(name, PolicyContext(0, ids, parameters, _NoTruth()))
+
+
+def _named(path: tuple[str | int, ...], choice: NamedChoice, known: Iterable[str], noun: str, build: Build) -> Iterator[Problem]:
+    if choice.name not in known:
+        yield (*path, "name"), choice.name, f"unknown {noun}{nearest(choice.name, known)}; allowed: {', '.join(sorted(known))}"
+        return
+    try:
+        build(choice.name, dict(choice.parameters))
+    except (ValueError, TypeError) as error:
+        yield (*path, "parameters"), choice.parameters, _one_line(error)
+
+
+def _profile(study: Study) -> Iterator[Problem]:
+    from replicas.profile import EngineProfile
+
+    try:
+        profile = EngineProfile.load(study.pool.profile)
+    except ValueError as error:
+        yield ("pool", "profile"), study.pool.profile, _one_line(error)
+        return
+    try:
+        changed = profile.with_changes(dict(study.pool.changes))
+    except (ValueError, TypeError) as error:
+        yield ("pool", "changes"), study.pool.changes, _one_line(error)
+        return
+    for key, value in study.pool.changes.items():
+        before = getattr(profile, key)
+        if isinstance(value, int | float) and (isinstance(value, bool) or not 0 <= value < 1e12):
+            yield ("pool", "changes", key), value, "must be a number of at least 0"
+        elif (
+            before is not None
+            and not isinstance(value, type(before))
+            and not (isinstance(before, float) and isinstance(value, int))
+        ):
+            yield ("pool", "changes", key), value, f"must be of the kind of {before!r}"
+    most = study.workload.max_context_tokens
+    if most is not None and most > changed.context_tokens:
+        allowed = f"must be at most the profile's context of {changed.context_tokens} tokens"
+        yield ("workload", "max_context_tokens"), most, allowed
+
+
+def _arrival(study: Study) -> Iterator[Problem]:
+    from workloads.arrivals import ARRIVALS
+
+    arrival = study.workload.arrival
+    if arrival.process not in ARRIVALS:
+        allowed = f"unknown arrival process{nearest(arrival.process, ARRIVALS)}; allowed: {', '.join(sorted(ARRIVALS))}"
+        yield ("workload", "arrival", "process"), arrival.process, allowed
+    elif arrival.cv is not None and arrival.process != "gamma":
+        yield ("workload", "arrival", "cv"), arrival.cv, f"belongs to process gamma, not to {arrival.process}"
+    elif arrival.cv is None and arrival.process == "gamma":
+        yield ("workload", "arrival", "cv"), None, "is required for process gamma"
+
+
+def _trace(study: Study) -> Iterator[Problem]:
+    from workloads.sources import SOURCES
+
+    choice = study.workload
+    if choice.source is not None and choice.source not in SOURCES:
+        allowed = f"unknown source{nearest(choice.source, SOURCES)}; allowed: {', '.join(sorted(SOURCES))}"
+        yield ("workload", "source"), choice.source, allowed
+    if choice.trace not in SOURCES and not Path(choice.trace).is_file():
+        allowed = f"no such file, nor a known trace{nearest(choice.trace, SOURCES)}; known: {', '.join(sorted(SOURCES))}"
+        yield ("workload", "trace"), choice.trace, allowed
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the closest known word, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

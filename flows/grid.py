@@ -1,0 +1,110 @@
+"""The grid of a study: which cells it has, which are already finished, and in what order to run the rest. It runs nothing."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.study import Client, GuardSet, NamedChoice, Study
+from replay.cell import Cell
+from replay.code import code_hash
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWorkload:
+    """One seed's workload file: path, content hash, number of requests, and the plan that all seeds share."""
+
+    path: Path
+    content_hash: str
+    requests: int
+    plan: dict[str, Any]
+
+
+def cell_of(
+    study: Study, router: NamedChoice, guards: GuardSet, client: Client, workload: PlannedWorkload, load_rps: float, seed: int
+) -> Cell:
+    """One cell of the study's grid."""
+    return Cell(
+        router=router.named(),
+        guards=tuple(guard.named() for guard in guards.guards),
+        guard_label=guards.label,
+        pool=study.pool.spec(),
+        client=client.rule(),
+        session=study.session.rule(),
+        workload=str(workload.path),
+        workload_hash=workload.content_hash,
+        workload_label=workload_label(study),
+        plan=workload.plan,
+        load_rps=load_rps,
+        trigger=study.trigger.described(),
+        observation_age_s=study.observation.age_s,
+        observation_jitter_s=study.observation.jitter_s,
+        max_tokens=study.workload.max_tokens,
+        drain_s=study.phases.drain_s,
+        seed=seed,
+    )
+
+
+def workload_label(study: Study) -> str:
+    """How reports call what is sent: the trace's name and the arrival process."""
+    choice = study.workload
+    cv = "" if choice.arrival.cv is None else f" cv {choice.arrival.cv:g}"
+    return f"{Path(choice.trace).stem}, {choice.arrival.process}{cv}"
+
+
+def grid(study: Study, workloads: Mapping[int, PlannedWorkload], load_rps: float) -> list[Cell]:
+    """Every cell: router × guard set × client × seed, the same workload for all arms of one seed."""
+    return [
+        cell_of(study, router, guards, client, workloads[seed], load_rps, seed)
+        for router in study.routers
+        for guards in study.guards
+        for client in study.client
+        for seed in study.seeds
+    ]
+
+
+def is_finished(cell: Cell, folder: Path) -> bool:
+    """True where `folder` holds this very cell: same id, same workload content, made by the present code."""
+    try:
+        found = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    key = (found.get("cell_id"), found.get("workload_hash"), found.get("code_hash"))
+    return key == (cell.cell_id, cell.workload_hash, code_hash())
+
+
+def remaining(cells: Sequence[Cell], cells_folder: Path) -> list[Cell]:
+    """The cells still to run; whatever else lies in the folder (half-written, stale, no cell of this grid) is removed."""
+    missing = [cell for cell in cells if not is_finished(cell, cells_folder / cell.cell_id)]
+    finished = {cell.cell_id for cell in cells} - {cell.cell_id for cell in missing}
+    for entry in cells_folder.iterdir() if cells_folder.is_dir() else ():
+        if entry.name not in finished:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    return missing
+
+
+def work_of(cell: Cell, requests: int) -> float:
+    """A guess of a cell's cost, in requests: clients that never give up and never cancel make the most attempts."""
+    patience = 4.0 if cell.client.max_attempts is None else min(4.0, 1 + 0.3 * (cell.client.max_attempts - 1))
+    return requests * patience * (1.0 if cell.client.cancel else 1.5) * (1.0 if cell.client.budget is None else 0.5)
+
+
+def batches(cells: Sequence[Cell], requests: Mapping[str, int], processes: int) -> list[list[Cell]]:
+    """Cells in tasks of a sensible size, largest first; `requests` counts by workload hash.
+
+    A batch takes the next cells until it holds 1/(6·processes) of all the work, at most 16 cells: large cells travel alone
+    and first, small ones together and last, so that no process is left with a large one at the end.
+    """
+    work = {cell.cell_id: work_of(cell, requests[cell.workload_hash]) for cell in cells}
+    share = sum(work.values()) / (6 * processes)
+    made: list[list[Cell]] = []
+    held = 0.0
+    for cell in sorted(cells, key=lambda cell: (-work[cell.cell_id], cell.cell_id)):
+        if not made or held >= share or len(made[-1]) >= 16:
+            made.append([])
+            held = 0.0
+        made[-1].append(cell)
+        held += work[cell.cell_id]
+    return made

@@ -1,0 +1,84 @@
+"""The manifest of a run: versions, commit, host, trace, profile, times. It does not know results."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from flows.study import Study
+from replay.code import code_hash
+from replicas.profile import EngineProfile
+
+PACKAGES = ("stampede", "prefect", "polars", "duckdb", "pyarrow", "numpy", "scipy", "altair", "pydantic", "datasets", "ray")
+
+
+def started(study: Study, command: list[str]) -> dict[str, Any]:
+    """What is known before the first cell."""
+    return {
+        "study": study.name,
+        "study_hash": study.resolved()["content_hash"],
+        "seeds": study.seeds,
+        "command": command,
+        "driver": "virtual",
+        "started_utc": now_utc(),
+        "ended_utc": None,
+        "versions": versions(),
+        "commit": commit(),
+        "code_hash": code_hash(),
+        "host": host(),
+        "profile": profile_facts(study),
+    }
+
+
+def profile_facts(study: Study) -> dict[str, Any]:
+    """The engine profile as run, with its fit's error and how far its context was measured."""
+    profile = EngineProfile.load(study.pool.profile).with_changes(dict(study.pool.changes))
+    return {**profile.to_json(), "extrapolated": profile.context_tokens > profile.measured_context_tokens}
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what can change a number or a picture, Python first."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """The project's git commit, `+changes` when its files differ from it; None outside a checkout."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{head}+changes" if changed else head
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+def host() -> dict[str, Any]:
+    """The machine, without its name."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory / 2**30, 1),
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def now_utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,206 @@
+"""The Prefect flow of one study: trace → workloads → capacity → cells → tables → page. It orders the steps and does none.
+
+Importing this imports Prefect, which reads PREFECT_* from the environment then: enter `flows.embedded_server.prefect_api` first.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows import manifest
+from flows.build_report import build_page, build_report, build_tables
+from flows.capacity import Capacity, find_capacity
+from flows.choose_run import choose
+from flows.grid import PlannedWorkload, batches, grid, remaining
+from flows.progress import RunProgress, Stage
+from flows.replay_processes import ReplayProcesses, default_count
+from flows.run_folder import RunFolder, write_aside
+from flows.study import Study
+from flows.workload_plan import plan_facts, read_trace, read_trace_file, synthesize_workload
+from replay.cell import Cell
+from replay.code import code_hash
+
+
+def on_threads(count: int) -> TaskRunner[PrefectFuture[Any]]:
+    """Tasks on `count` threads: each drives one child process, so more would only wait."""
+    return ThreadPoolTaskRunner(max_workers=count)  # type: ignore[return-value]
+
+
+class Run:
+    """What the tasks of one run share: a plain class, so that Prefect passes it on without looking inside."""
+
+    def __init__(self, study: Study, folder: RunFolder, processes: ReplayProcesses, progress: RunProgress) -> None:
+        self.study, self.folder, self.processes, self.progress = study, folder, processes, progress
+        self.cells: dict[str, Cell] = {}
+        self.trace = read_trace_file(str(folder.conversations))
+        self.attempts = 0
+        self.failed = False
+
+    def synthesize(self, study: Study, load_rps: float, seed: int, folder: Path) -> PlannedWorkload:
+        return synthesize_workload(self.trace, study, load_rps, seed, folder)
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to the manifest."""
+        write_aside(self.folder.manifest, json.dumps(self.folder.read_manifest() | facts, indent=1, default=str))
+
+
+@task(cache_policy=NO_CACHE)
+def import_trace(study_text: str, path: str, resume: bool) -> None:
+    """Read the trace, then make the run folder that holds it: a malformed row leaves no folder behind."""
+    from workloads.conversations_file import write_conversations
+
+    study, folder = Study.model_validate_json(study_text), RunFolder(Path(path))
+    if resume and folder.conversations.is_file():
+        return
+    trace = read_trace(study)
+    if not resume:
+        folder.create(study)
+    write_conversations(trace, folder.conversations)
+
+
+@task(cache_policy=NO_CACHE)
+def capacity(run: Run) -> Capacity:
+    """C_ref of the study's pool, workload and SLO."""
+    stage = run.progress.stage("capacity", 14)
+
+    def on_probe(load_rps: float, success: float) -> None:
+        stage.advance(note=f"{load_rps:.3g} rps: {success:.1%} met the SLO")
+
+    found = find_capacity(run.study, run.folder, run.processes, run.synthesize, on_probe)
+    stage.finish(f"C_ref {found.c_ref_rps:.4g} rps")
+    return found
+
+
+@task(cache_policy=NO_CACHE)
+def synthesize(run: Run, load_rps: float, seed: int) -> dict[str, Any]:
+    """One seed's workload file; as plain facts, since they also go into the manifest."""
+    planned = run.synthesize(run.study, load_rps, seed, run.folder.workloads)
+    return {"hash": planned.content_hash, "requests": planned.requests}
+
+
+@task(cache_policy=NO_CACHE)
+def replay_batch(run: Run, cell_ids: list[str], stage: Stage) -> None:
+    """Run a batch of cells in one child process, one after another; stops when another batch has failed."""
+    try:
+        with run.processes.lent() as process:
+            for cell_id in cell_ids:
+                if run.failed:
+                    return
+                finished = process.run(run.cells[cell_id], run.folder.cells / cell_id)
+                run.attempts += finished.attempts
+                stage.advance(note=f"{run.attempts / stage.elapsed_s:,.0f} attempts/s")
+    except BaseException:
+        run.failed = True
+        raise
+
+
+@task(cache_policy=NO_CACHE)
+def aggregate(run: Path) -> Path:
+    """results.duckdb from the cells' Parquet files."""
+    return build_tables(run)
+
+
+@task(cache_policy=NO_CACHE)
+def report(run: Path) -> Path:
+    """report.html from results.duckdb."""
+    return build_page(run)
+
+
+@flow(name="study", task_runner=on_threads(default_count()))
+def run_study(
+    study: str | None = None,
+    out: str | None = None,
+    sets: list[str] | None = None,
+    seed: int | None = None,
+    resume: str | None = None,
+    processes: int | None = None,
+    command: list[str] | None = None,
+) -> dict[str, Any]:
+    """Run a whole study into a new folder, or what is missing of one in `resume`; returns {"report", "run", "void"}.
+
+    StudyError for a study that cannot run (nothing is written then), CellFailed when a cell does not finish.
+    """
+    chosen, path = choose(study, out, sets, seed, resume)
+    with RunProgress() as progress:
+        stage = progress.stage("trace", 1)
+        import_trace(chosen.model_dump_json(), str(path), resume is not None)
+        stage.finish()
+        folder = RunFolder(path)
+        count = min(processes or default_count(), chosen.arms * len(chosen.seeds))
+        with folder.locked(), ReplayProcesses(count, folder.log) as children:
+            run = Run(chosen, folder, children, progress)
+            _begin(run, command or sys.argv)
+            load_rps = _load_rps(run)
+            workloads = _workloads(run, load_rps)
+            _replay(run, workloads, load_rps)
+            return _conclude(run)
+
+
+def _begin(run: Run, command: list[str]) -> None:
+    known = run.folder.read_manifest()
+    facts = manifest.started(run.study, command) | {"trace": dict(run.trace.provenance)}
+    if known:
+        facts |= {"started_utc": known["started_utc"], "resumed_utc": [*known.get("resumed_utc", []), manifest.now_utc()]}
+    run.note(**facts)
+
+
+def _load_rps(run: Run) -> float:
+    load = run.study.load
+    if load.rps is not None:
+        run.note(load_rps=load.rps, capacity=None)
+        return load.rps
+    assert load.fraction is not None
+    found = capacity(run)
+    load_rps = float(f"{load.fraction * found.c_ref_rps:.6g}")
+    run.note(load_rps=load_rps, capacity=asdict(found))
+    run.study.check_size(load_rps)
+    return load_rps
+
+
+def _workloads(run: Run, load_rps: float) -> dict[int, PlannedWorkload]:
+    known = run.folder.read_manifest()
+    stage = run.progress.stage("workloads", len(run.study.seeds))
+    found = known.get("workloads", {}) if known.get("workloads_code") == code_hash() else {}
+    workloads: dict[int, PlannedWorkload] = {}
+    for seed in run.study.seeds:
+        facts = found.get(str(seed))
+        if facts is None or not (run.folder.workloads / f"{facts['hash']}.parquet").is_file():
+            facts = synthesize(run, load_rps, seed)
+        path = run.folder.workloads / f"{facts['hash']}.parquet"
+        workloads[seed] = PlannedWorkload(path, facts["hash"], facts["requests"], plan_facts(run.trace, run.study))
+        stage.advance(note=f"{facts['requests']:,} requests")
+    made = {str(seed): {"hash": w.content_hash, "requests": w.requests} for seed, w in workloads.items()}
+    run.note(workloads=made, workloads_code=code_hash())
+    stage.finish()
+    return workloads
+
+
+def _replay(run: Run, workloads: dict[int, PlannedWorkload], load_rps: float) -> None:
+    cells = grid(run.study, workloads, load_rps)
+    run.cells = {cell.cell_id: cell for cell in cells}
+    missing = remaining(cells, run.folder.cells)
+    run.note(cells={"total": len(cells), "found_again": len(cells) - len(missing)})
+    stage = run.progress.stage("cells", len(cells))
+    stage.advance(len(cells) - len(missing), note="found again" if len(missing) < len(cells) else "")
+    requests = {w.content_hash: w.requests for w in workloads.values()}
+    running = [
+        replay_batch.submit(run, [cell.cell_id for cell in batch], stage)
+        for batch in batches(missing, requests, run.processes.count)
+    ]
+    for future in running:
+        future.wait()
+    for future in running:
+        future.result()
+    stage.finish()
+
+
+def _conclude(run: Run) -> dict[str, Any]:
+    run.note(ended_utc=manifest.now_utc())
+    return build_report(run.folder.path, run.progress, aggregate, report)

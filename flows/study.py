@@ -1,0 +1,277 @@
+"""The study file as types: every key, its bounds and its defaults. It does not know where a study comes from or how it runs."""
+
+import hashlib
+import json
+from dataclasses import fields
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from replay.cell import Named, PoolSpec, SessionRule
+from replay.retry import RetryRule
+from replicas.profile import EngineProfile
+from replicas.view import Role
+
+MAX_PLANNED_REQUESTS = 20_000_000
+"""A study that plans more first attempts than this (over all cells) is refused: it would not fit one machine's day."""
+
+Seconds = Annotated[float, Field(ge=0, le=1e7)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=1e7)]
+Label = Annotated[str, Field(min_length=1, max_length=80)]
+
+
+class StudyError(ValueError):
+    """A study that cannot be run: one line naming the place, the key, the value and what is allowed."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=False)
+
+
+class Arrival(_Strict):
+    """The arrival process of sessions; `cv` (coefficient of variation of the gaps) belongs to `gamma` alone."""
+
+    process: str = "poisson"
+    cv: Annotated[float, Field(gt=0, le=100)] | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        return {"process": self.process} | ({} if self.cv is None else {"cv": self.cv})
+
+
+class WorkloadChoice(_Strict):
+    """What is sent: a trace by name or file, and how its sessions arrive. `max_tokens` is what clients ask for at most,
+    `deadline_s` when a request is given up for good."""
+
+    trace: Annotated[str, Field(min_length=1)] = "synthetic"
+    source: str | None = None
+    arrival: Arrival = Arrival()
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 2048
+    max_context_tokens: Annotated[int, Field(ge=2)] | None = None
+    stationary_start: bool = True
+    deadline_s: PositiveSeconds | None = None
+
+
+class Load(_Strict):
+    """First attempts due per second: a `fraction` of the reference capacity C_ref, or `rps` outright."""
+
+    fraction: Annotated[float, Field(gt=0, le=5)] | None = None
+    rps: Annotated[float, Field(gt=0, le=1e6)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.fraction is None) == (self.rps is None):
+            raise ValueError("give exactly one of fraction, rps")
+        return self
+
+
+class Phases(_Strict):
+    """Lengths of the phases around the trigger; `drain_s` follows the last, without arrivals."""
+
+    warmup_s: PositiveSeconds = 30.0
+    steady_s: PositiveSeconds = 60.0
+    recovery_s: PositiveSeconds = 120.0
+    drain_s: Seconds = 60.0
+
+
+class Trigger(_Strict):
+    """What disturbs the pool: a `spike` of `k` times the base load for `d_s`, or a `placebo` (same phases, no disturbance)."""
+
+    kind: Literal["spike", "placebo"] = "spike"
+    k: Annotated[float, Field(ge=1, le=1000)] = 3.0
+    d_s: PositiveSeconds = 20.0
+
+    def described(self) -> dict[str, Any]:
+        """As workloads and cells carry it: a placebo has k = 1."""
+        return {"kind": self.kind, "k": self.k if self.kind == "spike" else 1.0, "d_s": self.d_s}
+
+
+class Pool(_Strict):
+    """`replicas` copies of one engine profile (by name or .json file), with some of its fields changed.
+
+    `roles` makes a prefill/decode pool: one of both, prefill, decode for each replica.
+    """
+
+    replicas: Annotated[int, Field(ge=1, le=4096)] = 4
+    profile: str = "h100-vllm-llama8b"
+    changes: dict[str, Any] = {}
+    roles: list[Role] = []
+
+    @model_validator(mode="after")
+    def _roles_for_all(self) -> Self:
+        if self.roles and len(self.roles) != self.replicas:
+            raise ValueError(f"roles must be empty or name one role for each of the {self.replicas} replicas")
+        return self
+
+    def spec(self) -> PoolSpec:
+        return PoolSpec(f"{self.replicas} × {self.profile}", self.replicas, self.profile, dict(self.changes), tuple(self.roles))
+
+
+class NamedChoice(_Strict):
+    """A router or guard by name with its parameters; the label defaults to the name."""
+
+    name: Annotated[str, Field(min_length=1)]
+    label: Label | None = None
+    parameters: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    def named(self) -> Named:
+        return Named(self.name, self.label or self.name, dict(self.parameters))
+
+
+class GuardSet(_Strict):
+    """Guards in their order, under one label."""
+
+    label: Label
+    guards: list[NamedChoice] = []
+
+
+class Client(_Strict):
+    """One arm of client behaviour: the fields of `replay.retry.RetryRule`, bounded."""
+
+    name: Label
+    ttft_timeout_s: PositiveSeconds | None = 10.0
+    idle_timeout_s: PositiveSeconds | None = None
+    total_timeout_s: PositiveSeconds | None = None
+    max_attempts: Annotated[int, Field(ge=1)] | None = 3
+    backoff_s: Seconds = 1.0
+    backoff_factor: Annotated[float, Field(ge=1, le=100)] = 2.0
+    backoff_max_s: Seconds = 10.0
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
+    budget: Annotated[float, Field(ge=0, le=100)] | None = None
+    budget_burst: Annotated[float, Field(ge=0)] = 10.0
+    cancel: bool = True
+
+    @model_validator(mode="after")
+    def _holds_as_a_rule(self) -> Self:
+        self.rule()
+        return self
+
+    def rule(self) -> RetryRule:
+        return RetryRule(**{f.name: getattr(self, f.name) for f in fields(RetryRule)})
+
+
+class ObservationChoice(_Strict):
+    """How old the router's news of a replica is."""
+
+    age_s: Seconds = 1.0
+    jitter_s: Seconds = 0.0
+
+
+class Session(_Strict):
+    """What a session does after a failed turn, and whose replies later prompts carry."""
+
+    after_failure: Literal["continue", "quit"] = "continue"
+    history: Literal["engine", "trace"] = "engine"
+
+    def rule(self) -> SessionRule:
+        return SessionRule(self.after_failure, self.history)
+
+
+class Slo(_Strict):
+    """What counts as good: seconds to the first token, per further token, and in total; null = not judged."""
+
+    ttft_s: PositiveSeconds | None = 2.0
+    tpot_s: PositiveSeconds | None = 0.1
+    e2e_s: PositiveSeconds | None = None
+
+    @model_validator(mode="after")
+    def _any(self) -> Self:
+        if self.ttft_s is None and self.tpot_s is None and self.e2e_s is None:
+            raise ValueError("give at least one of ttft_s, tpot_s, e2e_s")
+        return self
+
+
+class Report(_Strict):
+    title: str | None = None
+
+
+class Study(_Strict):
+    """One whole study. `seeds` may be written as a number n: 1 … n."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)] = "study"
+    workload: WorkloadChoice = WorkloadChoice()
+    load: Load = Load(fraction=0.7)
+    phases: Phases = Phases()
+    trigger: Trigger = Trigger()
+    pool: Pool = Pool()
+    routers: Annotated[list[NamedChoice], Field(min_length=1)]
+    guards: Annotated[list[GuardSet], Field(min_length=1)] = [GuardSet(label="none")]
+    client: Annotated[list[Client], Field(min_length=1)] = [Client(name="3 attempts")]
+    observation: ObservationChoice = ObservationChoice()
+    session: Session = Session()
+    slo: Slo = Slo()
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=1000)] = [1, 2, 3, 4, 5]
+    report: Report = Report()
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count(cls, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool):
+            if not 1 <= value <= 1000:
+                raise ValueError("must be a number of seeds from 1 to 1000, or a list of seeds")
+            return list(range(1, value + 1))
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, value: list[int]) -> list[int]:
+        if len(set(value)) < len(value):
+            raise ValueError("must not name a seed twice")
+        return value
+
+    @field_validator("routers", "guards", "client")
+    @classmethod
+    def _labels(cls, value: list[Any]) -> list[Any]:
+        seen: set[str] = set()
+        for item in value:
+            label = item.named().label if isinstance(item, NamedChoice) else getattr(item, "label", None) or item.name
+            if label in seen:
+                raise ValueError(f"{label!r} appears twice: give each its own label")
+            seen.add(label)
+        return value
+
+    @property
+    def arms(self) -> int:
+        """Router × guards × client: the arms that share one plan for one seed."""
+        return len(self.routers) * len(self.guards) * len(self.client)
+
+    @property
+    def horizon_s(self) -> float:
+        return self.phases.warmup_s + self.phases.steady_s + self.trigger.d_s + self.phases.recovery_s
+
+    def planned_requests(self, load_rps: float) -> float:
+        """First attempts due over all cells at a base load of `load_rps`."""
+        extra_s = (self.trigger.k - 1) * self.trigger.d_s if self.trigger.kind == "spike" else 0.0
+        return load_rps * (self.horizon_s + extra_s) * self.arms * len(self.seeds)
+
+    def check_size(self, load_rps: float) -> None:
+        """StudyError when the study would plan more than MAX_PLANNED_REQUESTS."""
+        planned = self.planned_requests(load_rps)
+        if planned > MAX_PLANNED_REQUESTS:
+            raise StudyError(
+                f"load of {load_rps:g} rps over {self.horizon_s:g} s, {self.arms} arms and {len(self.seeds)} seeds plans "
+                f"{planned:.3g} requests; at most {MAX_PLANNED_REQUESTS:.0e} are allowed: lower load, phases, arms or seeds"
+            )
+
+    def resolved(self) -> dict[str, Any]:
+        """The study with every default written out, seeds listed, the engine profile's hash and the hash of all that."""
+        profile = EngineProfile.load(self.pool.profile).to_json()
+        content = {**self.model_dump(mode="json"), "profile_hash": content_hash(profile)}
+        return {**content, "content_hash": content_hash(content)}
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True)
+
+
+DERIVED_KEYS = ("profile_hash", "content_hash")
+"""Keys that `resolved` adds; a study read back ignores them and computes them anew."""
+
+
+def content_hash(content: dict[str, Any]) -> str:
+    """16 hex digits over the canonical JSON of plain data."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

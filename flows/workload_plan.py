@@ -1,0 +1,77 @@
+"""From a study to the workload file of one seed. The making is the workloads package's; this only hands over the study's keys."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.grid import PlannedWorkload
+from flows.study import Study, StudyError
+from replicas.profile import EngineProfile
+
+if TYPE_CHECKING:
+    from workloads.conversation import Trace
+    from workloads.plan import Plan
+
+
+def read_trace(study: Study) -> "Trace":
+    """The study's trace, read once a process; StudyError naming file and line for a row that cannot be read."""
+    choice = study.workload
+    trace = read_trace_file(choice.trace, choice.source)
+    if choice.arrival.process == "trace" and not trace.has_timestamps:
+        raise StudyError(f"workload.arrival.process = 'trace': the trace {choice.trace!r} has no timestamps; use another process")
+    return trace
+
+
+def read_trace_file(trace: str, source: str | None = None) -> "Trace":
+    """A trace by name or file, remembered as long as the file stays the same."""
+    path = Path(trace)
+    stamp = path.stat().st_mtime_ns if path.is_file() else 0
+    return _read(trace, source, stamp)
+
+
+@lru_cache(maxsize=1)
+def _read(trace: str, source: str | None, stamp: int) -> "Trace":
+    from workloads.trace import load_trace
+
+    try:
+        return load_trace(trace, source)
+    except (ValueError, OSError) as error:
+        raise StudyError(" ".join(str(error).split())) from error
+
+
+def synthesize_workload(trace: "Trace", study: Study, load_rps: float, seed: int, folder: Path) -> PlannedWorkload:
+    """Make one seed's workload at a base load and write it into `folder`."""
+    from workloads.storage import write_workload
+    from workloads.synthesis import synthesize
+
+    workload = synthesize(trace, plan_of(study), load_rps, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = write_workload(workload, folder)
+    return PlannedWorkload(path, path.stem, len(workload.requests), plan_facts(trace, study))
+
+
+def plan_facts(trace: "Trace", study: Study) -> dict[str, Any]:
+    """How the workload of every seed is made: the trace's content and the plan; part of an arm's identity."""
+    return {"trace": trace.provenance["sha256"], **plan_of(study).to_json()}
+
+
+def plan_of(study: Study) -> "Plan":
+    """The study's arrivals, phases and trigger, as the workloads package takes them."""
+    from workloads.plan import Plan
+
+    return Plan(
+        arrival=study.workload.arrival.parameters(),
+        warmup_s=study.phases.warmup_s,
+        steady_s=study.phases.steady_s,
+        recovery_s=study.phases.recovery_s,
+        trigger=study.trigger.described(),
+        stationary_start=study.workload.stationary_start,
+        max_context_tokens=context_tokens(study),
+        deadline_s=study.workload.deadline_s,
+    )
+
+
+def context_tokens(study: Study) -> int:
+    """The longest context that the pool can hold: the study's own limit, or else the profile's."""
+    profile = EngineProfile.load(study.pool.profile).with_changes(dict(study.pool.changes))
+    return study.workload.max_context_tokens or profile.context_tokens

@@ -1,0 +1,152 @@
+"""Arms over seeds: table `arms` (intervals) and table `comparisons` (paired differences). It does not know single requests."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from reports.database import insert_rows
+from reports.statistics import Interval, Paired, holm, kaplan_meier_median, paired_t, t_interval, wilson
+
+if TYPE_CHECKING:
+    import duckdb
+
+RANKED = tuple(f"{name}_{p}_s" for name in ("ttft", "tpot", "e2e") for p in ("p50", "p90", "p99"))
+PLAIN = (
+    "success",
+    "answered",
+    "goodput_rps",
+    "offered_rps",
+    "cache_hit",
+    "imbalance",
+    "attempts_per_request",
+    "client_attempts_per_request",
+    "work_waste",
+)
+HIGHER_IS_BETTER = frozenset({"success", "answered", "goodput_rps", "cache_hit"})
+COMPARED = (*RANKED, "success", "goodput_rps", "cache_hit", "imbalance", "attempts_per_request", "work_waste")
+NOT_A_CHOICE = frozenset({"oracle"})  # knows what no router can know: never the best, never the reference
+REFERENCE = "least_outstanding"
+RECOVERED = ("recovered", "latent")
+JUDGED = (*RECOVERED, "slow", "metastable", "deadlock")
+
+_ARM = "arm_id, router, guard, client, engine, pool, workload, load_rps, trigger_kind, k, d_s"
+_TYPES = """arm_id VARCHAR, router VARCHAR, guard VARCHAR, client VARCHAR, engine VARCHAR, pool VARCHAR, workload VARCHAR,
+    load_rps DOUBLE, trigger_kind VARCHAR, k DOUBLE, d_s DOUBLE, phase VARCHAR, metric VARCHAR"""
+Arm = tuple[Any, ...]
+Values = dict[tuple[Arm, str, str], dict[int, float | None]]  # (arm, phase, metric) → seed → value; None is censored
+
+
+def write_arms(con: "duckdb.DuckDBPyConnection") -> None:
+    """Creates `arms` and `comparisons` from tables `cells` and `verdicts`.
+
+    `arms`: mean and 95% t interval over seeds of each metric of `cells` (NULL with n_censored > 0 where a seed's percentile is
+    censored), and of the arm's verdicts (phase 'recovery'): recovered_share (Wilson over recovered, latent, slow, metastable and
+    deadlock), recovery_s (Kaplan–Meier median), lost_goodput, retry_amplification, and the Wilson shares false_alarm,
+    unstable_share and void_share.
+    `comparisons`: paired difference router − other over seeds, `against` 'best' (of the metric, oracle left out) or 'reference'
+    (least_outstanding); p_holm corrects over the routers that are compared with the same one.
+    """
+    values = _cell_values(con)
+    rows = [(*arm, phase, metric, *_over_seeds(by_seed)) for (arm, phase, metric), by_seed in values.items()]
+    rows += _verdict_metrics(con)
+    con.execute(f"CREATE TABLE arms ({_TYPES}, n_seeds BIGINT, n_censored BIGINT, mean DOUBLE, low DOUBLE, high DOUBLE)")
+    insert_rows(con, "arms", rows)
+    con.execute(
+        f"CREATE TABLE comparisons ({_TYPES}, against VARCHAR, other VARCHAR, pairs BIGINT, difference DOUBLE, low DOUBLE,"
+        " high DOUBLE, p DOUBLE, p_holm DOUBLE)"
+    )
+    insert_rows(con, "comparisons", _comparisons(values))
+
+
+def _cell_values(con: "duckdb.DuckDBPyConnection") -> Values:
+    """Each metric of each phase by seed; seeds without a value (no request, one-token answers only) are left out."""
+    metrics = (*RANKED, *PLAIN)
+    marks = ", ".join(f"{name}_censored" for name in RANKED)
+    values: Values = defaultdict(dict)
+    for row in con.execute(f"SELECT {_ARM}, phase, seed, {marks}, {', '.join(metrics)} FROM cells ORDER BY ALL").fetchall():
+        arm, phase, seed, rest = row[:11], row[11], row[12], row[13:]
+        censored = dict(zip(RANKED, rest[: len(RANKED)], strict=True))
+        for metric, value in zip(metrics, rest[len(RANKED) :], strict=True):
+            if value is not None or censored.get(metric):
+                values[arm, phase, metric][seed] = value
+    return values
+
+
+def _over_seeds(by_seed: dict[int, float | None]) -> tuple[Any, ...]:
+    """n_seeds, n_censored, mean, low, high: no mean where any seed is censored, for it lies beyond what was seen."""
+    seen = [value for value in by_seed.values() if value is not None]
+    n_censored = len(by_seed) - len(seen)
+    interval = Interval(None, None, None) if n_censored else t_interval(seen)
+    return len(by_seed), n_censored, interval.mean, interval.low, interval.high
+
+
+def _verdict_metrics(con: "duckdb.DuckDBPyConnection") -> list[tuple[Any, ...]]:
+    arms: dict[Arm, list[tuple[Any, ...]]] = defaultdict(list)
+    columns = "verdict, recovery_s, censored_s, lost_goodput, retry_amplification, false_alarm"
+    for row in con.execute(f"SELECT {_ARM}, {columns} FROM verdicts ORDER BY ALL").fetchall():
+        arms[row[:11]].append(row[11:])
+    return [(*arm, "recovery", *metric) for arm, cells in arms.items() for metric in _arm_metrics(cells)]
+
+
+def _arm_metrics(cells: Sequence[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
+    """(metric, n_seeds, n_censored, mean, low, high) of one arm's verdicts."""
+    verdicts = [cell[0] for cell in cells if cell[0] is not None]
+    judged = [cell for cell in cells if cell[0] in JUDGED]
+    back = [cell for cell in judged if cell[0] in RECOVERED]
+    censored = [cell[2] for cell in judged if cell[0] not in RECOVERED]
+    yield "recovered_share", len(judged), 0, *_share(len(back), len(judged))
+    yield "recovery_s", len(judged), len(censored), *_limits(kaplan_meier_median([cell[1] for cell in back], censored))
+    for metric, column in (("lost_goodput", 3), ("retry_amplification", 4)):
+        yield metric, *_over_seeds({i: cell[column] for i, cell in enumerate(judged)})
+    alarms = [cell[5] for cell in cells if cell[5] is not None]
+    yield "false_alarm", len(alarms), 0, *_share(sum(alarms), len(alarms))
+    for verdict in ("unstable", "void"):
+        yield f"{verdict}_share", len(verdicts), 0, *_share(verdicts.count(verdict), len(verdicts))
+
+
+def _share(count: int, n: int) -> tuple[float | None, float | None, float | None]:
+    return _limits(wilson(count, n)) if n else (None, None, None)
+
+
+def _limits(interval: Interval) -> tuple[float | None, float | None, float | None]:
+    return interval.mean, interval.low, interval.high
+
+
+def _comparisons(values: Values) -> list[tuple[Any, ...]]:
+    """Routers side by side where all else is equal (guard, client, engine, pool, workload, load, trigger, phase, metric)."""
+    sides: dict[tuple[Any, ...], dict[Arm, dict[int, float]]] = defaultdict(dict)
+    for (arm, phase, metric), by_seed in values.items():
+        known = {seed: value for seed, value in by_seed.items() if value is not None}
+        if metric in COMPARED and len(known) == len(by_seed):
+            sides[*arm[2:], phase, metric][arm] = known
+    rows: list[tuple[Any, ...]] = []
+    for (*_, phase, metric), arms in sides.items():
+        choices = [arm for arm in arms if arm[1] not in NOT_A_CHOICE]
+        sign = -1 if metric in HIGHER_IS_BETTER else 1
+        best = min(choices, key=lambda arm: (sign * _mean(arms[arm]), arm[1]), default=None) if choices else None
+        reference = next((arm for arm in choices if arm[1] == REFERENCE), None)
+        for against, other in (("best", best), ("reference", reference)):
+            if other is not None:
+                rows += _against(against, other, arms, phase, metric)
+    return rows
+
+
+def _against(against: str, other: Arm, arms: dict[Arm, dict[int, float]], phase: str, metric: str) -> list[tuple[Any, ...]]:
+    found = []
+    for arm, by_seed in arms.items():
+        seeds = sorted(by_seed.keys() & arms[other].keys())
+        if arm != other and seeds:
+            found.append((arm, paired_t([by_seed[s] for s in seeds], [arms[other][s] for s in seeds])))
+    corrected = holm([1.0 if pair.p is None else pair.p for _, pair in found])  # an untested pair counts as p = 1
+    return [
+        (*arm, phase, metric, against, other[1], *_paired_columns(pair), None if pair.p is None else p_holm)
+        for (arm, pair), p_holm in zip(found, corrected, strict=True)
+    ]
+
+
+def _paired_columns(pair: Paired) -> tuple[Any, ...]:
+    return pair.pairs, pair.difference, pair.low, pair.high, pair.p
+
+
+def _mean(by_seed: dict[int, float]) -> float:
+    return sum(by_seed.values()) / len(by_seed)

@@ -1,0 +1,258 @@
+"""Tables as the page shows them: text, interval beneath, a sort key a cell. It computes no statistic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from reports.arms import JUDGED
+from reports.leaderboard import Interval, NormalDay, Stampede
+from reports.scene import Router, Scene
+from reports.sentences import between, counted, number, seconds
+
+ENDINGS = {
+    "recovered": "good",
+    "latent": "warn",
+    "slow": "warn",
+    "metastable": "bad",
+    "deadlock": "bad",
+    "unstable": "plain",
+    "void": "plain",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell: what is read, what it sorts by ('' = always last), an interval beneath, a tag's colour, a router's swatch."""
+
+    text: str
+    sort: str
+    between: str = ""
+    css: str = ""
+    tag: str = ""
+    series: Router | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    label: str
+    text: bool = False
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    label: str
+    span: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    cells: list[Cell]
+    reference: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    key: str
+    caption: str
+    columns: list[Column]
+    rows: list[Row]
+    groups: list[Group] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    tab: str = ""
+
+
+def words(text: str, css: str = "text") -> Cell:
+    return Cell(text, text, css=css)
+
+
+def amount(value: float | None, unit: str = "", css: str = "", limit: float | None = None) -> Cell:
+    """A plain number (`unit` time, share or none); None is a dash that sorts last."""
+    if value is None:
+        return Cell("–" if limit is None else f"> {seconds(limit)}", "", css=css)
+    return Cell(number(value, unit), repr(value), css=css)
+
+
+def interval(got: Interval | None, unit: str, limit: float | None = None, css: str = "") -> Cell:
+    """A mean with its interval beneath; a censored one as `> limit`, sorted after every number."""
+    if got is None or (got.mean is None and not got.censored):
+        return Cell("–", "", css=css)
+    if got.mean is None:
+        return Cell(f"> {seconds(limit)}" if limit is not None else "no answer", repr(1e300), css=css)
+    return Cell(number(got.mean, unit), repr(got.mean), between=between(got, unit), css=css)
+
+
+LATENCIES = [(name, p) for name in ("ttft", "tpot", "e2e") for p in ("p50", "p90", "p99")]
+
+
+def normal_table(scene: Scene, rows: Sequence[NormalDay], condition: str) -> Table:
+    """The normal day under one condition: a row a router, best first, ties sharing a rank."""
+    rows = sorted((r for r in rows if r.condition == condition), key=lambda r: (r.rank is None, r.rank or inf, r.ttft_p90.order))
+    columns = [Column("Router", text=True), Column("Rank", hint="by TTFT p90; = means: cannot be told from the best")]
+    columns += [Column(p) for _, p in LATENCIES]
+    columns += [
+        Column("req/s"),
+        Column("SLO met", hint="of all requests of the phase, those still open when the burst hits included"),
+        Column("cache hit", hint="prompt tokens found in the prefix cache"),
+    ]
+    columns.append(Column("max ÷ mean", hint="the busiest replica's tokens over the mean"))
+    shared = [r.rank for r in rows]
+    ranked = [
+        Row(
+            _normal_cells(scene, row, tied=row.rank is not None and shared.count(row.rank) > 1),
+            scene.router(row.router).reference,
+        )
+        for row in rows
+    ]
+    groups = [Group("", 2), Group("TTFT", 3), Group("TPOT", 3), Group("E2E", 3), Group("Goodput", 2), Group("Replicas", 2)]
+    load, runs = scene.condition(condition), counted(len(scene.seeds), "run")
+    return Table(
+        key=f"normal-{condition}-table",
+        caption=f"Steady phase before the trigger at {load.load_rps:.3g} req/s. Mean over {runs}, 95% interval beneath.",
+        columns=columns,
+        rows=ranked,
+        groups=groups,
+        notes=_normal_notes(scene),
+        tab=load.label,
+    )
+
+
+def _normal_cells(scene: Scene, row: NormalDay, tied: bool) -> list[Cell]:
+    router = scene.router(row.router)
+    rank = f"{row.rank}{'=' if tied else ''}" if row.rank is not None else ("reference" if router.reference else "misses SLO")
+    cells = [Cell(router.label, router.label, series=router)]
+    cells.append(Cell(rank, repr(row.rank) if row.rank is not None else "", css="best" if row.rank == 1 else ""))
+    for i, (name, p) in enumerate(LATENCIES):
+        cells.append(interval(row.metrics.get(f"{name}_{p}_s"), "time", row.limit_s, css="first" if i % 3 == 0 else ""))
+    cells.append(interval(row.metrics.get("goodput_rps"), "", css="first"))
+    cells.append(interval(row.metrics.get("success"), "share"))
+    cells.append(interval(row.metrics.get("cache_hit"), "share", css="first"))
+    cells.append(interval(row.metrics.get("imbalance"), ""))
+    return cells
+
+
+def _normal_notes(scene: Scene) -> list[str]:
+    limits = [f"{name.removesuffix('_s').upper()} ≤ {seconds(v)}" for name, v in scene.slo.items() if v is not None]
+    slo = f"SLO: {', '.join(limits)}. " if limits else ""
+    ties = (
+        "1= marks routers that cannot be told from the best (paired t test over seeds, Holm-corrected, 5%)."
+        if len(scene.seeds) > 1
+        else ""
+    )
+    reference = (
+        " The oracle knows every answer’s true length: a reference, not a competitor."
+        if any(r.reference for r in scene.routers)
+        else ""
+    )
+    return [text] if (text := (slo + ties + reference).strip()) else []
+
+
+def stampede_table(scene: Scene, rows: Sequence[Stampede]) -> Table:
+    """After the trigger: a row a router and condition."""
+    several = len(scene.conditions) > 1
+    columns = [Column("Router", text=True)] + ([Column("Client and guard", text=True)] if several else [])
+    columns += [
+        Column("Verdict", text=True, hint="the commonest verdict of the judged runs"),
+        Column("Came back", hint="runs that recovered, of those judged; Wilson 95% interval"),
+        Column("Recovery time", hint="from the return of the load to its base; Kaplan–Meier median"),
+        Column("Attempts per request", hint="from the trigger on; 1 = no retries"),
+        Column("Lost goodput, requests", hint="answers within the SLO that the steady phase would have given"),
+    ]
+    order = {c.key: i for i, c in enumerate(scene.conditions)}
+    place = {r.key: i for i, r in enumerate(scene.routers)}
+    rows = sorted(rows, key=lambda r: (order[r.condition], scene.router(r.router).reference, -_share(r), place[r.router]))
+    made = [Row(_stampede_cells(scene, row, several), scene.router(row.router).reference) for row in rows]
+    what = "With no burst sent (placebo)" if scene.trigger.placebo else f"After {scene.trigger.words}"
+    return Table(
+        key="stampede-table",
+        caption=f"{what}, {counted(len(scene.seeds), 'run')} an arm. Choose a column’s head to sort.",
+        columns=columns,
+        rows=made,
+    )
+
+
+def _share(row: Stampede) -> float:
+    return row.back / row.judged if row.judged else -1.0
+
+
+def _stampede_cells(scene: Scene, row: Stampede, several: bool) -> list[Cell]:
+    router = scene.router(row.router)
+    cells = [Cell(router.label, router.label, series=router)]
+    if several:
+        label = scene.condition(row.condition).label
+        cells.append(Cell(label, label, css="text"))
+    share = f"{row.share_low * 100:.0f}–{row.share_high:.0%}" if row.judged else ""
+    back = Cell(f"{row.back} of {row.judged}" if row.judged else "not judged", repr(_share(row)), between=share)
+    return [*cells, ending(row), back, _recovery(row), interval(row.amplification, ""), interval(row.lost, "count")]
+
+
+def ending(row: Stampede) -> Cell:
+    """The verdicts of an arm's runs: one word where they agree, else counts, the commonest first."""
+    counts = sorted(row.verdicts.items(), key=lambda item: (item[0] not in JUDGED, -item[1]))
+    if not counts:
+        return Cell("–", "", css="text")
+    tag = ENDINGS.get(counts[0][0], "plain")
+    text = counts[0][0] if len(counts) == 1 else ", ".join(f"{n} {verdict}" for verdict, n in counts)
+    return Cell(text, text, tag=tag if len(counts) == 1 else "warn", css="text")
+
+
+def _recovery(row: Stampede) -> Cell:
+    if not row.judged:
+        return Cell("–", "")
+    if row.recovery_s is None:
+        return Cell(f"> {seconds(row.observed_s)}" if row.observed_s is not None else "not observed", repr(1e300))
+    return Cell(seconds(row.recovery_s), repr(row.recovery_s))
+
+
+def load_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Planned and realised load, a row a phase."""
+    columns = [
+        Column("Phase", text=True),
+        Column("From, s"),
+        Column("To, s"),
+        Column("Planned, req/s"),
+        Column("Realised, req/s"),
+    ]
+    columns += [Column("lowest run"), Column("highest run")]
+    made = [
+        Row(
+            [
+                words(str(r["phase"])),
+                *(amount(r[k], "plain") for k in ("start_s", "end_s", "planned", "offered", "lowest", "highest")),
+            ]
+        )
+        for r in rows
+    ]
+    caption = "First attempts due per second: planned, and realised (mean over all runs; later turns wait for earlier answers)."
+    return Table("load-table", caption, columns, made)
+
+
+def certificate_table(scene: Scene, rows: Sequence[dict[str, Any]]) -> Table:
+    """A row a run: was every planned request sent in time, and does every request appear exactly once."""
+    columns = [
+        Column("Router", text=True),
+        Column("Client and guard", text=True),
+        Column("Seed"),
+        Column("Scheduled"),
+        Column("Sent"),
+    ]
+    columns += [Column("Send lag p50"), Column("Send lag p99"), Column("Conserved", text=True), Column("Certificate", text=True)]
+    columns += [Column("Verdict", text=True), Column("Why", text=True)]
+    made = []
+    for r in rows:
+        router = scene.router(r["router"])
+        good = "void" if r["void"] else "delivered"
+        verdict = str(r["verdict"] or "–")
+        cells = [
+            Cell(router.label, router.label, series=router),
+            words(scene.condition(r["condition"]).label),
+            *(amount(r[k], "count") for k in ("seed", "scheduled", "sent")),
+            *(amount(r[k], "time") for k in ("send_lag_p50_s", "send_lag_p99_s")),
+            Cell("yes" if r["conserved"] else "NO", str(r["conserved"]), css="text"),
+            Cell(good + (f": {r['reason']}" if r.get("reason") else ""), good, tag="bad" if r["void"] else "good", css="text"),
+            Cell(verdict, verdict, tag=ENDINGS.get(verdict, "plain"), css="text"),
+            words(str(r["cause"] or "")),
+        ]
+        made.append(Row(cells, router.reference))
+    return Table("certificate-table", "Delivered-load certificates, a row a run.", columns, made)

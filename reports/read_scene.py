@@ -1,0 +1,157 @@
+"""Reads who plays and on what stage from results.duckdb, study.yaml and manifest.json. It reads no results."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from reports import theme
+from reports.scene import ORACLE, Condition, Router, Scene, Stage, Trigger
+
+TRAITS = ("client", "guard", "engine", "pool", "workload", "load_rps", "trigger_kind", "k", "d_s")
+
+
+def open_results(results: Path) -> duckdb.DuckDBPyConnection:
+    """An in-memory connection that sees the tables of `results` read-only; temporary tables stay in memory."""
+    con = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    con.execute("SET enable_progress_bar = false")
+    con.execute("ATTACH " + "'" + str(results).replace("'", "''") + "'" + " AS results (READ_ONLY)")
+    con.execute("USE results")
+    return con
+
+
+def read_scene(con: duckdb.DuckDBPyConnection, study: dict[str, Any]) -> Scene:
+    """The scene, and a table `players(cell_id, arm_id, router, name, condition, seed)` that maps cells to its keys.
+
+    Raises ValueError when the results hold no cell.
+    """
+    cells = con.sql(f"SELECT DISTINCT cell_id, arm_id, router, {', '.join(TRAITS)}, seed FROM cells ORDER BY cell_id").pl()
+    if cells.is_empty():
+        raise ValueError("results.duckdb: table cells is empty: there is nothing to report")
+    routers = cast_routers(in_order(cells["router"], names(study.get("routers"))))
+    conditions, keys = cast_conditions(cells, study)
+    _write_players(con, cells, {r.label: r.key for r in routers}, keys)
+    first = cells.row(0, named=True)
+    report = study.get("report") or {}
+    return Scene(
+        title=str(report.get("title") or study.get("name") or "stampede"),
+        routers=routers,
+        conditions=conditions,
+        stages=_stages(con),
+        trigger=Trigger(str(first["trigger_kind"]), float(first["k"] or 1), float(first["d_s"] or 0)),
+        slo={name: (study.get("slo") or {}).get(name) for name in ("ttft_s", "tpot_s", "e2e_s")},
+        seeds=tuple(sorted(cells["seed"].unique().to_list())),
+        replicas=int((study.get("pool") or {}).get("replicas") or 0),
+    )
+
+
+def names(listed: Any) -> list[str]:
+    """Labels of a study's list of routers, guards or clients, as reports call them."""
+    return [str(i.get("label") or i.get("name")) if isinstance(i, dict) else str(i) for i in listed or []]
+
+
+def in_order(found: Iterable[Any], wanted: list[str]) -> list[str]:
+    """The distinct values of `found`: first those of `wanted` in its order, then the others sorted."""
+    have = {str(v) for v in found}
+    return [w for w in wanted if w in have] + sorted(have - set(wanted))
+
+
+def cast_routers(labels: list[str]) -> tuple[Router, ...]:
+    """Routers in order with a colour each; the oracle comes last, grey and dashed."""
+    ranked = [label for label in labels if label != ORACLE]
+    cast = [Router(f"r{i}", label, theme.router_colour(i), theme.router_dash(i)) for i, label in enumerate(ranked)]
+    if ORACLE in labels:
+        cast.append(Router(f"r{len(ranked)}", ORACLE, "var(--oracle)", theme.REFERENCE_DASH, reference=True))
+    return tuple(cast)
+
+
+def cast_conditions(cells: pl.DataFrame, study: dict[str, Any]) -> tuple[tuple[Condition, ...], dict[tuple[Any, ...], str]]:
+    """Conditions in the study's order (client, then guard), and the key of each combination of `TRAITS`."""
+    clients, guards = names(study.get("client")), names(study.get("guards"))
+    combos = cells.select(TRAITS).unique().rows()
+    rank = {c: i for i, c in enumerate(in_order((c[0] for c in combos), clients))}
+    guard_rank = {g: i for i, g in enumerate(in_order((c[1] for c in combos), guards))}
+    combos.sort(key=lambda c: (rank[str(c[0])], guard_rank[str(c[1])], *map(str, c[2:])))
+    varying = [i for i in range(len(TRAITS)) if len({c[i] for c in combos}) > 1]
+    rules = {str(c.get("name")): c for c in study.get("client") or [] if isinstance(c, dict)}
+    cast, keys = [], {}
+    for i, combo in enumerate(combos):
+        key = f"c{i}"
+        keys[tuple(combo)] = key
+        rule = rules.get(str(combo[0]), {})
+        cast.append(
+            Condition(
+                key=key,
+                label=_label(combo, varying or [0]),
+                colour=theme.condition_colour(i),
+                dash=theme.condition_dash(i),
+                client=str(combo[0]),
+                guard=str(combo[1]),
+                load_rps=float(combo[TRAITS.index("load_rps")]),
+                timeout_s=rule.get("ttft_timeout_s"),
+                patience=patience(rule) if "ttft_timeout_s" in rule else None,
+            )
+        )
+    return tuple(cast), keys
+
+
+def _label(combo: tuple[Any, ...], varying: list[int]) -> str:
+    words = []
+    for i in varying:
+        trait, value = TRAITS[i], combo[i]
+        if trait == "guard" and value in ("none", "") and len(varying) > 1:
+            continue
+        text = {"load_rps": f"{value:.3g} req/s" if trait == "load_rps" else "", "k": f"{value:g}× burst" if trait == "k" else "",
+                "d_s": f"{value:g} s burst" if trait == "d_s" else ""}.get(trait) or str(value)  # fmt: skip
+        words.append(text)
+    return ", ".join(words)
+
+
+def patience(rule: dict[str, Any]) -> str:
+    """A client's retry rule in words."""
+    limits = [
+        (rule.get(f"{kind}_timeout_s"), words)
+        for kind, words in (("ttft", "no first token"), ("idle", "silence"), ("total", "no end"))
+    ]
+    gives_up = " or ".join(f"{words} for {limit:g} s" for limit, words in limits if limit is not None)
+    most = rule.get("max_attempts")
+    tries = "retries without limit" if most is None else "never retries" if most == 1 else f"at most {most} attempts"
+    budget = "" if rule.get("budget") is None else f", retries limited to {rule['budget']:.0%} of first attempts"
+    work = "the replica stops working on it" if rule.get("cancel", True) else "the replica works on for nobody"
+    return f"{'gives up after ' + gives_up if gives_up else 'waits for ever'}; {tries}{budget}; when it gives up, {work}"
+
+
+def _write_players(
+    con: duckdb.DuckDBPyConnection, cells: pl.DataFrame, routers: dict[str, str], keys: dict[tuple[Any, ...], str]
+) -> None:
+    players = pl.DataFrame(
+        [
+            (
+                row["cell_id"],
+                row["arm_id"],
+                routers[row["router"]],
+                row["router"],
+                keys[tuple(row[t] for t in TRAITS)],
+                row["seed"],
+            )
+            for row in cells.iter_rows(named=True)
+        ],
+        schema=dict.fromkeys(("cell_id", "arm_id", "router", "name", "condition"), pl.String) | {"seed": pl.Int64},
+        orient="row",
+    )
+    con.register("players_frame", players)
+    con.execute("CREATE TEMP TABLE players AS SELECT * FROM players_frame")
+    con.unregister("players_frame")
+
+
+def _stages(con: duckdb.DuckDBPyConnection) -> tuple[Stage, ...]:
+    """Phases as planned (the same in every cell), and the drain as long as the longest was observed."""
+    planned = con.sql("""SELECT phase, min(start_s), max(end_s), avg(planned_rps) FROM cells
+                         GROUP BY phase ORDER BY 2""").fetchall()
+    stages = [Stage(str(p), float(a), float(b), None if r is None else float(r)) for p, a, b, r in planned]
+    drain = con.sql("SELECT max(t_s) + 1 FROM seconds WHERE phase = 'drain'").fetchall()[0][0]
+    if stages and drain is not None and drain > stages[-1].end_s:
+        stages.append(Stage("drain", stages[-1].end_s, float(drain), 0.0))
+    return tuple(stages)

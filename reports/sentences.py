@@ -1,0 +1,251 @@
+"""The verdict in words, as a manager reads it: two sentences and warnings. It reads rows, never files, and computes nothing."""
+
+from collections.abc import Sequence
+
+from reports.leaderboard import Interval, NormalDay, Stampede
+from reports.scene import Scene
+
+
+def seconds(value: float | None, censored_at: float | None = None) -> str:
+    """A duration in words: `850 ms`, `1.24 s`, `3 min 20 s`; None is `> limit` or `no answer`."""
+    if value is None:
+        return f"> {seconds(censored_at)}" if censored_at is not None else "no answer"
+    if value < 0.0005:
+        return f"{value * 1e3:.2g} ms" if value > 0 else "0 s"
+    if value < 0.9995:
+        return f"{value * 1e3:.3g} ms"
+    if value < 120:
+        return f"{value:.3g} s"
+    minutes, rest = divmod(int(value + 0.5), 60)
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 run`, `5 runs`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def number(value: float, unit: str = "") -> str:
+    """A number in words: `unit` time (seconds in), share (of 1), count (whole), plain, or none (3 digits)."""
+    if unit == "time":
+        return seconds(value)
+    if unit == "share":
+        return f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"
+    if unit == "count" or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def between(got: Interval, unit: str = "time") -> str:
+    """`380–430 ms`: the text of an interval, empty where there is none (one seed)."""
+    if got.low is None or got.high is None:
+        return ""
+    low = got.low if unit == "count" else max(got.low, 0.0)
+    high = min(got.high, 1.0) if unit == "share" else got.high
+    first, last = number(low, unit) if low else "0", number(high, unit)
+    if unit == "share":
+        return f"{first.removesuffix('%')}–{last}"
+    same_unit = first.rpartition(" ")[2] == last.rpartition(" ")[2] and first.count(" ") == last.count(" ") == 1
+    return f"{first.partition(' ')[0] if same_unit else first}–{last}"
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """`a`, `a and b`, `a, b and c`; beyond `most` names, `a, b, c and 3 more`."""
+    shown = list(names) if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def verdict(scene: Scene, normal: Sequence[NormalDay], stampede: Sequence[Stampede]) -> list[str]:
+    """Two sentences: the normal day, and what the trigger does."""
+    return [normal_sentence(scene, normal), stampede_sentence(scene, stampede)]
+
+
+def normal_sentence(scene: Scene, rows: Sequence[NormalDay]) -> str:
+    """Who answers fastest before the trigger, under the study's first condition, and who cannot be told from it."""
+    ranked = {r.key for r in scene.ranked}
+    first = scene.conditions[0]
+    rows = sorted(
+        (r for r in rows if r.condition == first.key and r.router in ranked), key=lambda r: (r.rank or 99, r.ttft_p90.order)
+    )
+    day = f"On a normal day at {first.load_rps:.3g} req/s"
+    if not rows:
+        return f"{day} nothing was measured."
+    name = {r.key: r.label for r in scene.routers}
+    holding = [r for r in rows if r.rank is not None]
+    failing = [name[r.router] for r in rows if r.rank is None]
+    if not holding:
+        return f"{day} no router holds the SLO for 95% of the requests: this load is above what the pool can serve."
+    best = holding[0]
+    unable = f"; {listed(failing)} {'does' if len(failing) == 1 else 'do'} not hold the SLO" if failing else ""
+    if len(holding) > 1 and all(r.rank == 1 for r in holding):
+        who = f"{len(holding)} of {len(rows)} routers" if failing else _all(len(rows))
+        told = f"answer equally fast as far as {counted(best.ttft_p90.n, 'run')} can tell"
+        return f"{day}, {who} {told} ({name[best.router]}: {_ttft(best)}){unable}."
+    if len(rows) == 1:
+        return f"{day}, {name[best.router]} holds the SLO ({_ttft(best)})."
+    head = f"{day}, {name[best.router]} answers fastest ({_ttft(best)}"
+    ties = [name[r.router] for r in holding[1:] if r.rank == best.rank]
+    slower = [r for r in holding if r.rank != best.rank]
+    tail = f"; {listed(ties)} cannot be told from it)" if ties else ")"
+    if slower:
+        worst = max(slower, key=lambda r: r.ttft_p90.order)
+        slowest, fastest = (seconds(r.ttft_p90.mean, r.limit_s) for r in (worst, best))
+        tail += f", {name[worst.router]} slowest ({slowest})" if slowest != fastest else ""
+    return f"{head}{tail}{unable}."
+
+
+def _ttft(row: NormalDay) -> str:
+    text = f"TTFT p90 {seconds(row.ttft_p90.mean, row.limit_s)}"
+    span = between(row.ttft_p90)
+    return f"{text}, 95% CI {span} over {row.ttft_p90.n} runs" if span else f"{text}, one run only"
+
+
+def stampede_sentence(scene: Scene, rows: Sequence[Stampede]) -> str:
+    """What the trigger does under the harshest condition, and under the condition that cures it best."""
+    ranked = {r.key for r in scene.ranked}
+    rows = [r for r in rows if r.router in ranked]
+    judged = [r for r in rows if r.judged]
+    if scene.trigger.placebo:
+        return _placebo(judged)
+    after = f"After {scene.trigger.words}"
+    if not judged:
+        return f"{after} nothing can be judged: every run is {_unjudged(rows)}."
+    by = {c.key: [r for r in judged if r.condition == c.key] for c in scene.conditions}
+    by = {key: group for key, group in by.items() if group}
+    harsh = min(by, key=lambda key: _share(by[key]))
+    if _share(by[harsh]) == 1:
+        return f"{after} every router comes back in every run{_under(by, scene)}, {_time(judged)}."
+    down = [r for r in by[harsh] if r.back < r.judged]
+    cures = {k: [r for r in g if r.router in {d.router for d in down}] for k, g in by.items() if k != harsh}
+    cures = {k: g for k, g in cures.items() if g}
+    cured = max(cures, key=lambda key: _share(cures[key])) if cures else None
+    return f"{after}{_with(scene, harsh)} {_stay_down(scene, down, by[harsh])}{_cure(scene, down, cured, cures)}."
+
+
+def _share(rows: Sequence[Stampede]) -> float:
+    return sum(r.back for r in rows) / sum(r.judged for r in rows)
+
+
+def _with(scene: Scene, key: str) -> str:
+    return f", with “{scene.condition(key).label}”," if len(scene.conditions) > 1 else ","
+
+
+def _under(by: dict[str, list[Stampede]], scene: Scene) -> str:
+    if len(by) == len(scene.conditions):
+        return " under every client and guard" if len(by) > 1 else ""
+    return f" under {listed([f'“{scene.condition(key).label}”' for key in by])}"
+
+
+def _stay_down(scene: Scene, down: Sequence[Stampede], group: Sequence[Stampede]) -> str:
+    """`6 of 7 routers stay down in 25 of their 30 runs (a 5/5, b 4/5 …)`, worst first; merely slow runs are not called down."""
+    name = {r.key: r.label for r in scene.routers}
+    runs, lost = sum(r.judged for r in down), sum(r.judged - r.back for r in down)
+    slow = not any(r.down for r in down)
+    one, many = ("is not back", "are not back") if slow else ("stays down", "stay down")
+    end = " when the observation ends" if slow else ""
+    if len(group) == 1:
+        return f"{name[down[0].router]} {one}{end} in {'every run' if lost == runs else f'{lost} of {runs} runs'}"
+    every = lost == runs
+    if every and slow and len(down) == len(group):
+        return f"{'neither router' if len(group) == 2 else f'none of {len(group)} routers'} is back in any run{end}"
+    who = f"{len(down)} of {len(group)} routers {one if len(down) == 1 else many}{end}"
+    who = f"{_all(len(group))} {many}{end}" if len(down) == len(group) else who
+    each = "" if every and len(down) == len(group) else f" ({listed([_tally(name, r, every) for r in _worst(down)])})"
+    when = "every run" if every else f"{lost} of their {counted(runs, 'run')}"
+    return f"{who} in {when}{each}"
+
+
+def _all(n: int) -> str:
+    return "both routers" if n == 2 else f"all {n} routers"
+
+
+def _tally(name: dict[str, str], row: Stampede, every: bool) -> str:
+    return name[row.router] if every else f"{name[row.router]} {row.judged - row.back}/{row.judged}"
+
+
+def _worst(rows: Sequence[Stampede]) -> list[Stampede]:
+    return sorted(rows, key=lambda r: r.back / r.judged)
+
+
+def _cure(scene: Scene, down: Sequence[Stampede], key: str | None, cures: dict[str, list[Stampede]]) -> str:
+    if key is None:
+        return "" if len(scene.conditions) == 1 else "; no other setting was judged for them"
+    share, same = _share(cures[key]), "the same router" if len(down) == 1 else "the same routers"
+    comes = "comes" if len(down) == 1 else "come"
+    if share == 1:
+        return f"; with “{scene.condition(key).label}” {same} {comes} back in every run, {_time(cures[key])}"
+    before = sum(r.back for r in down) / sum(r.judged for r in down)
+    if share > before:
+        back, runs = sum(r.back for r in cures[key]), sum(r.judged for r in cures[key])
+        return f"; with “{scene.condition(key).label}” {same} {comes} back in {back} of {runs} runs"
+    return "; no other client or guard tried here helps"
+
+
+def _time(rows: Sequence[Stampede]) -> str:
+    """The slowest arm's median recovery time, in words."""
+    known = [r.recovery_s for r in rows if r.recovery_s is not None]
+    if not known:
+        return "after a time that was not measured"
+    slowest = max(known)
+    return (
+        "without a noticeable interruption"
+        if slowest < 1
+        else f"within {seconds(slowest)} (the slowest router’s median)"
+        if len(known) > 1
+        else f"within {seconds(slowest)} (median)"
+    )
+
+
+def _placebo(judged: Sequence[Stampede]) -> str:
+    runs, false = sum(r.judged for r in judged), sum(r.judged - r.back for r in judged)
+    if not runs:
+        return "No burst was sent (placebo), and no run could be judged."
+    alarms = f"{false} of {runs} runs are judged disturbed all the same"
+    return f"No burst was sent (placebo): {alarms}, which is the detector’s false-alarm rate."
+
+
+def _unjudged(rows: Sequence[Stampede]) -> str:
+    kinds = sorted({v for r in rows for v in r.verdicts})
+    return " or ".join(kinds) if kinds else "missing"
+
+
+def warnings(scene: Scene, stampede: Sequence[Stampede], void: int, unconserved: int, runs: int) -> list[str]:
+    """What the reader must know before believing the numbers: void runs, unstable arms, one seed, latent damage."""
+    name = {r.key: r.label for r in scene.routers}
+    notes = []
+    if void:
+        notes.append(
+            f"{void} of {runs} runs are void (their load was not delivered as planned, or their rows do not add up): not judged."
+        )
+    if unconserved:
+        notes.append(
+            f"{unconserved} of {runs} runs break conservation: requests were lost or counted twice. Do not use their numbers."
+        )
+    unstable = [r for r in stampede if r.verdicts.get("unstable")]
+    if unstable:
+        arms = listed(sorted({name[r.router] for r in unstable}))
+        notes.append(
+            f"{arms}: in some runs the SLO is missed before the burst already (unstable): "
+            "the load is above that arm’s own capacity."
+        )
+    latent = sorted({name[r.router] for r in stampede if r.verdicts.get("latent")})
+    if latent:
+        notes.append(
+            f"{listed(latent)}: answers come back in time, yet the cache or the wasted work does not return to normal (latent)."
+        )
+    if len(scene.seeds) < 2:
+        notes.append("One seed only: differences and shares have no interval and may be chance.")
+    return notes
+
+
+def delivered(void: int, lost: int, runs: Sequence[dict[str, object]]) -> str:
+    """The certificates in one sentence or two."""
+    lags = [float(str(r["send_lag_p99_s"])) for r in runs if r["send_lag_p99_s"] is not None]
+    lag = f" The slowest run’s p99 send lag is {seconds(max(lags))}." if lags else ""
+    good = len(runs) - void
+    added = (
+        "every request of every run is accounted for exactly once"
+        if not lost
+        else f"{counted(lost, 'run')} did not account for every request"
+    )
+    return f"{good} of {len(runs)} runs delivered the load that was planned, and {added}.{lag}"

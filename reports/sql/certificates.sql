@@ -1,0 +1,65 @@
+-- Delivered load and conservation of each cell, recomputed from its rows and compared with what the replay counted.
+-- send_lag = sent − scheduled of first attempts. Guards may hold a request in virtual time, where the sender itself cannot fall
+-- behind: there the lag is shown and not judged. Attempts must be numbered 1 … n without gap or repeat: their largest number,
+-- sum and sum of squares show it. A request that waited for its next attempt when the run ended is censored for the replay,
+-- while its last row says how the last attempt failed: those two are compared as a sum.
+CREATE TABLE certificates AS
+WITH recounted AS (
+    SELECT
+        done.cell_id,
+        count(*) AS scheduled,
+        count(done.sent_s) AS sent,
+        count(*) FILTER (done.outcome = 'ok') AS ok,
+        count(*) FILTER (done.outcome IN ('timeout', 'refused', 'error')) AS failed,
+        count(*) FILTER (done.outcome = 'abandoned') AS abandoned,
+        count(*) FILTER (done.outcome = 'censored') AS censored,
+        count(*) FILTER (asked.session_id IS NULL) AS unplanned,
+        count(*) FILTER (
+            done.answers > 1
+            OR done.never_sent > 1
+            OR (done.never_sent = 1 AND done.attempts > 0)
+            OR done.last_attempt <> done.attempts
+            OR done.attempt_sum <> done.attempts * (done.attempts + 1) // 2
+            OR done.attempt_squares <> done.attempts * (done.attempts + 1) * (2 * done.attempts + 1) // 6
+            OR (done.attempts > 0 AND done.scheduled_s IS NULL)
+        ) AS miscounted,
+        quantile_cont(done.send_lag_s, 0.5) AS send_lag_p50_s,
+        quantile_cont(done.send_lag_s, 0.99) AS send_lag_p99_s
+    FROM outcomes AS done
+    JOIN requests AS asked USING (cell_id, request_id)
+    GROUP BY done.cell_id
+),
+checked AS (
+    SELECT
+        facts.cell_id,
+        facts.arm_id,
+        facts.planned,
+        facts.not_due,
+        coalesce(found.scheduled, 0) AS scheduled,
+        coalesce(found.sent, 0) AS sent,
+        coalesce(found.ok, 0) AS ok,
+        coalesce(found.failed, 0) AS failed,
+        coalesce(found.abandoned, 0) AS abandoned,
+        coalesce(found.censored, 0) AS censored,
+        found.send_lag_p50_s,
+        found.send_lag_p99_s,
+        facts.replay_conserved
+        AND coalesce(found.scheduled, 0) = facts.scheduled
+        AND facts.planned = facts.scheduled + facts.not_due
+        AND coalesce(found.ok, 0) = facts.ok
+        AND coalesce(found.abandoned, 0) = facts.abandoned
+        AND coalesce(found.failed + found.censored, 0) = facts.failed + facts.censored
+        AND coalesce(found.censored, 0) <= facts.censored
+        AND coalesce(found.ok + found.failed + found.abandoned + found.censored = found.scheduled, true)
+        AND coalesce(found.unplanned, 0) = 0
+        AND coalesce(found.miscounted, 0) = 0 AS conserved,
+        coalesce(found.send_lag_p99_s, 0) > getvariable('send_lag_limit_s') AND NOT facts.may_hold AS sender_late
+    FROM cell_facts AS facts
+    LEFT JOIN recounted AS found USING (cell_id)
+)
+SELECT
+    *,
+    NOT conserved OR sender_late AS void,
+    CASE WHEN NOT conserved THEN 'requests lost or counted twice' WHEN sender_late THEN 'the sender fell behind' END AS reason
+FROM checked
+ORDER BY cell_id;

@@ -1,0 +1,171 @@
+"""The verdict on one cell from its seconds and its arm's calm bands. It does not know tables, routers or other cells.
+
+*Recovered at T*: from T on, 30 consecutive seconds and 300 root requests (or what 30 s of base load bring, less 3 of its standard
+deviations, where that is fewer) have SLO success, attempts per root and queue age within the calm bands, and no 15 consecutive
+seconds after it fall out again.
+*Latent*: so recovered, but cache hit or work waste are out of band over the last 30 s. *Metastable*: not recovered, the load is
+back at base, and neither the queue nor (where there is none) the SLO success would be back within another observed time at their
+present trend. Else *slow*, censored at what was observed. *Deadlock*: not recovered, and in the second half of the drain work
+stays in the engines, nothing leaves them and no KV block moves. *Unstable*: below 95% success before the trigger.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reports.bands import Bands, in_bands
+from reports.course import WINDOW_S, Array, Course, signals
+
+HOLD_S, HOLD_ROOTS, RELAPSE_S = 30, 300, 15
+STABLE_SUCCESS = 0.95
+LOAD_TOLERANCE, LOAD_WINDOW_S = 0.05, 30
+TRIM_S = 5  # the last calm seconds: their requests may still be open when the trigger hits
+END_S = 30
+DRAIN_MIN_S = 10
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`verdict` of a cell; times in seconds after the recovery clock's start, `clock_start_s` from the run's start.
+
+    `recovery_s` is None when censored; `censored_s` is then how long was observed. `cause` names only plain evidence.
+    """
+
+    verdict: str | None
+    recovery_s: float | None = None
+    censored_s: float | None = None
+    cause: str | None = None
+    clock_start_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """A cell's seconds: `steady` before the trigger, `after` it until the last phase ends, `drain` after that."""
+
+    steady: Course
+    after: Course
+    drain: Course
+
+
+def judge(cell: Stretches, calm: Bands) -> Verdict:
+    """The verdict on a cell whose certificate is good and that was stable before the trigger."""
+    clock = load_back(cell.after, calm)
+    if clock is None:
+        return Verdict("slow", censored_s=float(len(cell.after)), cause="the load did not come back to base")
+    after = cell.after.cut(cell.after.start_s + clock, cell.after.start_s + len(cell.after))
+    found = recovery(after, calm, HOLD_S)
+    start_s, observed_s = float(after.start_s), float(len(after))
+    if found is not None:
+        cold = _latent(after, calm)
+        return Verdict("latent" if cold else "recovered", recovery_s=float(found), cause=cold, clock_start_s=start_s)
+    if deadlocked(cell.drain):
+        stuck = "work stays in the engines though nothing arrives and nothing leaves"
+        return Verdict("deadlock", censored_s=observed_s, cause=stuck, clock_start_s=start_s)
+    name = "slow" if returning(after, calm) else "metastable"
+    return Verdict(name, censored_s=observed_s, clock_start_s=start_s)
+
+
+def success_share(course: Course) -> float | None:
+    """Roots that met the SLO / roots due; None when none was due."""
+    roots = course.scheduled.sum()
+    return float(course.succeeded.sum() / roots) if roots else None
+
+
+def load_back(after: Course, calm: Bands) -> int | None:
+    """The first second of `after` from which the next 30 s bring no more roots than base + 5% (or + 3 standard errors).
+
+    Fewer are no hindrance: stuck sessions ask for less.
+    """
+    error = 3 * calm.load_spread_rps / np.sqrt(LOAD_WINDOW_S)
+    limit_rps = calm.load_rps + max(LOAD_TOLERANCE * calm.load_rps, error)
+    for t in range(max(1, len(after) - LOAD_WINDOW_S + 1)):
+        if len(after) and after.scheduled[t : t + LOAD_WINDOW_S].mean() <= limit_rps:
+            return t
+    return None
+
+
+def recovery(after: Course, calm: Bands, hold_s: int) -> int | None:
+    """The second of `after` at which recovery begins, None if it does not within what was observed."""
+    good = in_bands(after, calm)
+    roots = min(HOLD_ROOTS, calm.load_rps * hold_s - 3 * calm.load_spread_rps * np.sqrt(hold_s))
+    start = _last_relapse_end(good)
+    held = 0.0
+    for t in range(start, len(good)):
+        if not good[t]:
+            start, held = t + 1, 0.0
+            continue
+        held += after.scheduled[t]
+        if t + 1 - start >= hold_s and held >= roots:
+            return start
+    return None
+
+
+def false_alarm(steady: Course, others: Bands) -> bool | None:
+    """Whether the detector, knowing only other seeds, would find a calm stretch not recovered; None if it is too short."""
+    hold_s = min(HOLD_S, len(steady) // 2)
+    return recovery(steady, others, hold_s) is None if hold_s >= 10 else None
+
+
+def returning(after: Course, calm: Bands) -> bool:
+    """Whether the queue (or, without one, SLO success) would be back in band within another observed time."""
+    now = signals(after)
+    half = len(after) // 2
+    excess, queue_back = _in_sight(now.waiting[half:] - calm.waiting.high, len(after))
+    _, success_back = _in_sight(calm.success.low - now.success[half:], len(after))
+    return queue_back if excess else success_back
+
+
+def deadlocked(drain: Course) -> bool:
+    """Work remains in the second half of the drain, nothing leaves the engines and their KV use does not move."""
+    if len(drain) < DRAIN_MIN_S:
+        return False
+    late = drain.cut(drain.start_s + len(drain) // 2, drain.start_s + len(drain))
+    sampled = ~np.isnan(late.in_flight)
+    if not sampled[-2:].any():
+        return False
+    work, kv_used = late.in_flight[sampled], late.kv_used[sampled]
+    return bool(work.min() > 0 and late.engine_ended.sum() == 0 and np.ptp(kv_used) < 1e-9)
+
+
+def _latent(after: Course, calm: Bands) -> str | None:
+    """What is still wrong at the end of a recovered run."""
+    end = signals(after)
+    hit_rate, waste = _end_mean(end.hit_rate), _end_mean(end.work_waste)
+    if hit_rate < calm.hit_rate.low:
+        return f"cache hit {hit_rate:.2f} at the end, {calm.hit_rate.mean:.2f} before the trigger"
+    if waste > calm.work_waste.high:
+        return f"work waste {waste:.2f} at the end, {calm.work_waste.mean:.2f} before the trigger"
+    return None
+
+
+def _end_mean(values: Array) -> float:
+    tail = values[-END_S:]
+    tail = tail[~np.isnan(tail)]
+    return float(tail.mean()) if len(tail) else np.nan
+
+
+def _last_relapse_end(good: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> int:
+    """The second after the last run of `RELAPSE_S` bad ones, 0 without any."""
+    end = run = 0
+    for t, ok in enumerate(good):
+        run = 0 if ok else run + 1
+        if run >= RELAPSE_S:
+            end = t + 1
+    return end
+
+
+def _in_sight(excess: Array, horizon_s: int) -> tuple[bool, bool]:
+    """(there is an excess at the end, it is none or an evident trend ends it within `horizon_s`), by a least-squares line.
+
+    Evident: the slope is beyond 3 standard errors, widened because neighbouring windows share seconds.
+    """
+    seen = ~np.isnan(excess)
+    if seen.sum() < 3:
+        return False, False
+    t = np.arange(len(excess), dtype=np.float64)
+    slope, at_zero = np.polyfit(t[seen], excess[seen], 1)
+    end = at_zero + slope * (len(excess) - 1)
+    if end <= 0:
+        return False, True
+    scatter = (excess[seen] - at_zero - slope * t[seen]).std() / (t[seen].std() * np.sqrt(seen.sum() / WINDOW_S))
+    return True, bool(slope < -3 * scatter and end / -slope <= horizon_s)

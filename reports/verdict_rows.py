@@ -1,0 +1,165 @@
+"""Judges every cell of a results database and writes table `verdicts`. It does not know how a verdict is reached."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reports.bands import Bands, Slack, bands
+from reports.course import COLUMNS, Course
+from reports.database import insert_rows
+from reports.verdict import STABLE_SUCCESS, TRIM_S, Stretches, Verdict, false_alarm, judge, success_share
+
+if TYPE_CHECKING:
+    import duckdb
+
+_TABLE = """CREATE TABLE verdicts (
+    cell_id VARCHAR, arm_id VARCHAR, router VARCHAR, guard VARCHAR, client VARCHAR, engine VARCHAR, pool VARCHAR,
+    workload VARCHAR, load_rps DOUBLE, trigger_kind VARCHAR, k DOUBLE, d_s DOUBLE, seed BIGINT, verdict VARCHAR,
+    recovery_s DOUBLE, censored_s DOUBLE, cause VARCHAR, clock_start_s DOUBLE, steady_success DOUBLE, end_success DOUBLE,
+    lost_goodput DOUBLE, retry_amplification DOUBLE, false_alarm BOOLEAN)"""
+_IDENTITY = "cell_id, arm_id, router, guard, client, engine, pool, workload, load_rps, trigger_kind, k, d_s, seed"
+QUEUE_SLACK = 0.05  # of the TTFT limit
+END_S = 30
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A cell on its way to a verdict: `identity` in the table's order, `void` the certificate's reason."""
+
+    identity: tuple[Any, ...]
+    calm_arm: str
+    seed: int
+    load_rps: float
+    placebo: bool
+    void: str | None
+    steady: Course
+    trigger: Course
+    after: Course
+    drain: Course
+
+    @property
+    def stable(self) -> bool:
+        share = success_share(self.steady)
+        return self.void is None and share is not None and share >= STABLE_SUCCESS
+
+
+def write_verdicts(con: "duckdb.DuckDBPyConnection") -> None:
+    """Creates `verdicts`, a row a cell: NULL verdict where a cell has no steady phase or nothing after it.
+
+    lost_goodput = calm success · demand − succeeded, in requests, and retry_amplification = attempts / roots, both over the
+    cohorts from the trigger's start to the last phase's end; demand is the roots due, after the trigger at least the planned
+    load. false_alarm: the detector on the steady phase, knowing other seeds only.
+    """
+    con.execute(_TABLE)
+    arms: dict[str, list[Judged]] = defaultdict(list)
+    for cell in _cells(con):
+        arms[cell.calm_arm].append(cell)
+    slack = _slack(con)
+    rows = sorted(row for cells in arms.values() for row in _arm_rows(cells, slack))
+    insert_rows(con, "verdicts", rows)
+
+
+def _arm_rows(cells: Sequence[Judged], slack: Slack) -> list[tuple[Any, ...]]:
+    stable = [cell for cell in cells if cell.stable]
+    rows = []
+    for cell in cells:
+        verdict, alarm, lost = Verdict(None), None, None
+        others = [other for other in stable if other.seed != cell.seed]
+        if cell.void is not None:
+            verdict = Verdict("void", cause=cell.void)
+        elif not cell.stable and len(cell.steady):
+            verdict = _unstable(cell)
+        elif cell.stable:
+            calm = _calm([*others, cell], slack, without_after=cell)
+            alarm = false_alarm(cell.steady, _calm(others, slack)) if others else None
+            if len(cell.after):
+                verdict = judge(Stretches(cell.steady, cell.after, cell.drain), calm)
+                lost = _lost_goodput(cell, calm)
+        rows.append((*cell.identity, *_verdict_columns(verdict), *_measured(cell, lost), alarm))
+    return rows
+
+
+def _calm(cells: Sequence[Judged], slack: Slack, without_after: Judged | None = None) -> Bands:
+    """Bands of the steady stretches, and of what follows them in placebo cells of other seeds than the judged one."""
+    steady = [cell.steady for cell in cells]
+    return bands([*steady, *(cell.after for cell in cells if cell.placebo and cell is not without_after)], slack)
+
+
+def _unstable(cell: Judged) -> Verdict:
+    share = success_share(cell.steady)
+    if share is None:
+        return Verdict(None)
+    return Verdict("unstable", cause=f"success {share:.3f} before the trigger, {STABLE_SUCCESS} needed")
+
+
+def _verdict_columns(verdict: Verdict) -> tuple[Any, ...]:
+    return verdict.verdict, verdict.recovery_s, verdict.censored_s, verdict.cause, verdict.clock_start_s
+
+
+def _measured(cell: Judged, lost: float | None) -> tuple[Any, ...]:
+    """steady_success, end_success, lost_goodput, retry_amplification."""
+    end = cell.after.cut(cell.after.start_s + max(0, len(cell.after) - END_S), cell.after.start_s + len(cell.after))
+    roots = cell.trigger.scheduled.sum() + cell.after.scheduled.sum()
+    attempts = cell.trigger.cohort_attempts.sum() + cell.after.cohort_attempts.sum()
+    return success_share(cell.steady), success_share(end), lost, float(attempts / roots) if roots else None
+
+
+def _lost_goodput(cell: Judged, calm: Bands) -> float:
+    """Requests; sessions that are stuck ask for less than planned, which is a loss and not a lower demand."""
+    roots = max(float(cell.after.scheduled.sum()), cell.load_rps * len(cell.after))
+    demand = float(cell.trigger.scheduled.sum()) + roots
+    return calm.success.mean * demand - float(cell.trigger.succeeded.sum() + cell.after.succeeded.sum())
+
+
+def _slack(con: "duckdb.DuckDBPyConnection") -> Slack:
+    found = con.execute("SELECT ttft_s FROM slo").fetchone()
+    limit_s = found[0] if found else None
+    return Slack(queue_age_s=max(Slack().queue_age_s, QUEUE_SLACK * limit_s)) if limit_s else Slack()
+
+
+def _cells(con: "duckdb.DuckDBPyConnection") -> list[Judged]:
+    """Every cell with its stretches, in order."""
+    bounds: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+    for cell_id, phase, start_s, end_s in con.execute(
+        "SELECT cell_id, phase, start_s, end_s FROM phases ORDER BY cell_id, start_s, end_s"
+    ).fetchall():
+        bounds[cell_id].append((phase, start_s, end_s))
+    courses = _courses(con)
+    facts = con.execute(
+        f"SELECT {_IDENTITY}, calm_arm, reason FROM cell_facts JOIN certificates USING (cell_id, arm_id) ORDER BY cell_id"
+    ).fetchall()
+    return [_judged(row, courses[row[0]], bounds[row[0]]) for row in facts]
+
+
+def _judged(row: tuple[Any, ...], course: Course, bounds: list[tuple[str, float, float]]) -> Judged:
+    *identity, calm_arm, reason = row
+    ends = {phase: (start_s, end_s) for phase, start_s, end_s in bounds}
+    horizon_s = ends["drain"][0]
+    steady = ends.get("steady", (0.0, 0.0))
+    trigger = ends.get("trigger", (steady[1], steady[1]))
+    trim_s = min(TRIM_S, (steady[1] - steady[0]) // 4)
+    return Judged(
+        identity=tuple(identity),
+        calm_arm=calm_arm,
+        seed=identity[-1],
+        load_rps=identity[8],
+        placebo=identity[9] == "placebo",
+        void=reason,
+        steady=course.cut(steady[0], steady[1] - trim_s),
+        trigger=course.cut(*trigger),
+        after=course.cut(trigger[1], horizon_s) if "steady" in ends else course.cut(horizon_s, horizon_s),
+        drain=course.cut(horizon_s, len(course)),
+    )
+
+
+def _courses(con: "duckdb.DuckDBPyConnection") -> dict[str, Course]:
+    """The seconds of every cell, from second 0 without a gap."""
+    columns = con.execute(f"SELECT cell_id, {', '.join(COLUMNS)} FROM seconds ORDER BY cell_id, t_s").fetchnumpy()
+    cell_ids = np.asarray(columns["cell_id"], dtype=str)
+    values = {name: np.ma.filled(np.ma.asarray(columns[name]).astype(np.float64), np.nan) for name in COLUMNS}
+    starts = np.flatnonzero(np.r_[True, cell_ids[1:] != cell_ids[:-1]])
+    ends = np.r_[starts[1:], len(cell_ids)]
+    return {str(cell_ids[a]): Course(0, *(values[name][a:b] for name in COLUMNS)) for a, b in zip(starts, ends, strict=True)}

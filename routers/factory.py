@@ -1,0 +1,34 @@
+"""Builds a whole router from names and parameters, as a study gives them. It does not know what the rules do."""
+
+from collections.abc import Sequence
+
+from replicas.view import ReplicaView
+from routers.guards import build_guard
+from routers.policies import build_policy
+from routers.policy import PolicyContext, Truth
+from routers.router import OnDecision, Router
+from routers.tries import Effects
+
+
+def build_router(
+    router_name: str,
+    router_parameters: dict[str, object],
+    guards: Sequence[tuple[str, dict[str, object]]],
+    views: Sequence[ReplicaView],
+    effects: Effects,
+    seed: int,
+    truth: Truth | None = None,
+    on_decision: OnDecision | None = None,
+) -> Router:
+    """A router in front of `views`; raises ValueError in one line for what is unknown or not allowed."""
+    ids = tuple(sorted(v.replica_id for v in views))
+    if not ids:
+        raise ValueError("a router needs at least one replica")
+    policy = build_policy(router_name, PolicyContext(seed, ids, dict(router_parameters), truth))
+    roles = {v.role for v in views}
+    if policy.knows_roles and not roles >= {"prefill", "decode"}:
+        raise ValueError(f"router {router_name!r} needs a pool with prefill and decode replicas; roles are {sorted(roles)}")
+    if not policy.knows_roles and roles != {"both"}:
+        raise ValueError(f"router {router_name!r} cannot serve a pool of prefill and decode replicas; use pd_pair")
+    built = [build_guard(name, parameters, seed) for name, parameters in guards]
+    return Router(policy, built, views, effects, on_decision=on_decision)

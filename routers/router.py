@@ -1,0 +1,308 @@
+"""The router: takes a request through guards and policy to a replica, and again if a guard says so.
+
+A sans-IO state machine under both clocks: inputs are `on_…`, outputs are calls of `Effects`. It does not know sockets, the
+engine, or what the policy and the guards think.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from heapq import heappop, heappush
+
+from replicas.view import Observation, ReplicaView
+from routers.eligible import EligibleReplicas
+from routers.guard import Guard, Hold, Refuse, Retry, TryEnd
+from routers.policy import Decision, NoReplica, Policy, RoutedRequest
+from routers.tries import EXPECTED_OUTPUT_TOKENS, Effects, Flight, RequestEnd, Stage, Try
+
+__all__ = ["Effects", "OnDecision", "RequestEnd", "Router", "Try"]
+
+# (request, decision, router_try, the eligible replicas as the policy saw them, now_s); called before the send is counted
+OnDecision = Callable[[RoutedRequest, Decision, int, Sequence[ReplicaView], float], None]
+
+NO_REPLICA_STATUS = 503
+
+
+class Router:
+    """One router in front of one pool.
+
+    Guards act in order; a held request goes on at the next guard, and a retry passes only the guards *after* the one that
+    asked for it. `views` is in ascending id; only the router writes it.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        guards: Sequence[Guard],
+        views: Sequence[ReplicaView],
+        effects: Effects,
+        *,
+        on_decision: OnDecision | None = None,
+    ) -> None:
+        self.policy = policy
+        self.guards = tuple(guards)
+        self._replicas = EligibleReplicas(views, self.guards)
+        self.views = self._replicas.views
+        self._by_id = self._replicas.by_id
+        self._effects = effects
+        self._on_decision = on_decision
+        self._flights: dict[int, Flight] = {}
+        self._tries: dict[int, Try] = {}
+        self._last_try_id = 0
+        self._timers: list[tuple[float, int, int, int]] = []  # (at_s, number, rid, the guard to go on at)
+        self._last_timer = 0
+        self._held = 0
+        self._releasing = False
+        self._find_hooks()
+
+    @property
+    def open_requests(self) -> int:
+        """Requests inside: held, being served, or waiting for a retry."""
+        return len(self._flights)
+
+    @property
+    def held_requests(self) -> int:
+        """Requests held by a guard."""
+        return self._held
+
+    # Inputs
+
+    def on_request(self, request: RoutedRequest, now_s: float) -> None:
+        """A client attempt arrives; raises ValueError if its `rid` is already inside."""
+        if request.rid in self._flights:
+            raise ValueError(f"rid {request.rid} is already in the router; every client attempt needs its own")
+        flight = self._flights[request.rid] = Flight(request)
+        if self.guards:
+            self._admit(flight, 0, now_s)
+        else:
+            self._dispatch(flight, now_s)
+
+    def on_first_token(self, try_id: int, now_s: float) -> None:
+        """The first token was relayed: from here on nothing can be retried. A prefill's token is not relayed."""
+        attempt = self._tries.get(try_id)
+        if attempt is None or attempt.stage == "prefill":
+            return
+        attempt.flight.streaming = True
+        if self._policy_first_token is not None:
+            self._policy_first_token(attempt.request, attempt.decision, now_s)
+
+    def on_try_end(self, try_id: int, ok: bool, status: int, now_s: float, error: str = "") -> None:
+        """A try has ended; an unknown `try_id` (aborted before) is ignored."""
+        attempt = self._retire(try_id)
+        if attempt is None:
+            return
+        flight = attempt.flight
+        retry = self._end_for_guards(attempt, ok, status, now_s) if self._guard_end else None
+        if ok and attempt.stage == "prefill":
+            self._send(flight, "decode", attempt.decision.replica_id, now_s)
+        else:
+            if self._policy_end is not None:
+                self._policy_end(attempt.request, attempt.decision, ok, now_s)
+            if retry is None or ok or flight.streaming:
+                self._finish(flight, ok, status, error, now_s)
+            else:
+                self._retry(flight, *retry)
+        self._release(now_s)
+
+    def on_cancel(self, rid: int, now_s: float) -> None:
+        """The client hung up: its try is aborted, or it is dropped where it waits. Nobody is answered."""
+        flight = self._flights.pop(rid, None)
+        if flight is None:
+            return
+        self._held -= flight.held_at >= 0
+        if flight.live is not None and flight.decision is not None:
+            try_id = flight.live.try_id
+            self._retire(try_id)
+            if self._policy_end is not None:
+                self._policy_end(flight.request, flight.decision, False, now_s)
+            self._effects.abort(try_id, now_s)
+        for hook in self._guard_done:
+            hook(flight.request, now_s)
+        self._release(now_s)
+
+    def on_observation(self, replica_id: int, seen: Observation, now_s: float, observed_s: float | None = None) -> None:
+        """News from a replica's gauges arrives at `now_s`; it was true at `observed_s` (None: now)."""
+        view = self._by_id[replica_id]
+        view.waiting, view.running, view.kv_used = seen.waiting, seen.running, seen.kv_used
+        view.observed_s = now_s if observed_s is None else observed_s
+        self.policy.on_observation(view, now_s)
+
+    def on_probe(self, replica_id: int, seen: Observation, now_s: float) -> None:
+        """A probe is answered: news for the policy alone."""
+        self.policy.on_probe(replica_id, seen, now_s)
+
+    def set_healthy(self, replica_id: int, healthy: bool, now_s: float) -> None:
+        """A health check speaks. Tries under way are left to end by themselves."""
+        self._replicas.set_healthy(replica_id, healthy)
+        self._release(now_s)
+
+    def next_wake_s(self) -> float:
+        """When `on_wake` is due at the latest (inf: never)."""
+        timers = self._timers
+        while timers and not self._is_due(timers[0]):
+            heappop(timers)  # its client hung up
+        wake_s = timers[0][0] if timers else float("inf")
+        for wake in self._wakers:
+            wake_s = min(wake_s, wake())
+        return wake_s
+
+    def on_wake(self, now_s: float) -> None:
+        """Time has passed: retries that are due, the policy's own timer, requests that may leave a queue."""
+        for hook in self._guard_wake:
+            hook(now_s)
+        timers = self._timers
+        while timers and timers[0][0] <= now_s:
+            timer = heappop(timers)
+            if self._is_due(timer):
+                flight = self._flights[timer[2]]
+                flight.timer = 0
+                self._admit(flight, timer[3], now_s)
+        if self.policy.next_wake_s() <= now_s:
+            for replica_id in self.policy.on_wake(now_s):
+                self._effects.probe(replica_id, now_s)
+        self._release(now_s)
+
+    # The way of a request
+
+    def _admit(self, flight: Flight, first: int, now_s: float) -> None:
+        for index, ask in self._asked_from[first]:
+            admission = ask(flight.request, self._replicas.as_seen_by(index, now_s), now_s)
+            if isinstance(admission, Hold):
+                flight.held_at = index
+                self._held += 1
+                self._release(now_s)
+                return
+            if isinstance(admission, Refuse):
+                self._finish(flight, False, admission.status, "refused by a guard", now_s)
+                self._release(now_s)
+                return
+        self._dispatch(flight, now_s)
+
+    def _dispatch(self, flight: Flight, now_s: float) -> None:
+        replicas, decision = self._replicas.now(now_s), None
+        if flight.exclude:
+            rest = [v for v in replicas if v.replica_id not in flight.exclude]
+            decision = self._choose(flight.request, rest, now_s)
+            replicas = replicas if decision is None else rest
+        if decision is None:  # none excluded, or nothing else is left, or a pair lacks a role
+            decision = self._choose(flight.request, replicas, now_s)
+        if decision is None:
+            self._finish(flight, False, NO_REPLICA_STATUS, "no eligible replica", now_s)
+            self._release(now_s)
+            return
+        flight.decision = decision
+        flight.router_try += 1
+        if self._on_decision is not None:
+            self._on_decision(flight.request, decision, flight.router_try, replicas, now_s)
+        if self._policy_sent is not None:
+            self._policy_sent(flight.request, decision, now_s)
+        for replica_id in decision.probes:
+            self._effects.probe(replica_id, now_s)
+        if decision.prefill_id is None:
+            self._send(flight, "serve", decision.replica_id, now_s)
+        else:
+            self._send(flight, "prefill", decision.prefill_id, now_s)
+
+    def _choose(self, request: RoutedRequest, replicas: Sequence[ReplicaView], now_s: float) -> Decision | None:
+        if not replicas:
+            return None
+        try:
+            return self.policy.choose(request, replicas, now_s)
+        except NoReplica:
+            return None
+
+    def _send(self, flight: Flight, stage: Stage, replica_id: int, now_s: float) -> None:
+        request, decision = flight.request, flight.decision
+        assert decision is not None
+        tokens = request.prompt.tokens
+        if stage != "prefill":
+            tokens += min(request.max_tokens, EXPECTED_OUTPUT_TOKENS)
+        view = self._by_id[replica_id]
+        view.in_flight += 1
+        view.in_flight_tokens += tokens
+        try_id = self._last_try_id = self._last_try_id + 1
+        attempt = Try(try_id, request, decision, replica_id, stage, flight.router_try, tokens, flight)
+        flight.live = flight.last = self._tries[try_id] = attempt
+        for hook in self._guard_sent:
+            hook(request, replica_id, now_s)
+        self._effects.send(attempt, now_s)  # last: it may end at once
+
+    def _retire(self, try_id: int) -> Try | None:
+        attempt = self._tries.pop(try_id, None)
+        if attempt is not None:
+            view = self._by_id[attempt.replica_id]
+            view.in_flight -= 1
+            view.in_flight_tokens -= attempt.tokens
+            attempt.flight.live = None
+        return attempt
+
+    def _end_for_guards(self, attempt: Try, ok: bool, status: int, now_s: float) -> tuple[Retry, int] | None:
+        """Every guard hears of the end; the first Retry counts, with the index of the guard to go on at."""
+        end = TryEnd(ok, status, attempt.replica_id, attempt.router_try, attempt.flight.streaming)
+        chosen = None
+        for index, hook in self._guard_end:
+            retry = hook(attempt.request, end, now_s)
+            if retry is not None and chosen is None:
+                chosen = retry, index + 1
+        return chosen
+
+    def _retry(self, flight: Flight, retry: Retry, first: int) -> None:
+        """Always by the timer, even at once: a driver may refuse inside `send`, and calls must not nest for each retry."""
+        flight.exclude = retry.exclude
+        flight.request = replace(flight.request, router_try=flight.router_try + 1)
+        flight.timer = self._last_timer = self._last_timer + 1
+        heappush(self._timers, (retry.at_s, flight.timer, flight.request.rid, first))
+
+    def _is_due(self, timer: tuple[float, int, int, int]) -> bool:
+        flight = self._flights.get(timer[2])
+        return flight is not None and flight.timer == timer[1]
+
+    def _finish(self, flight: Flight, ok: bool, status: int, error: str, now_s: float) -> None:
+        rid = flight.request.rid
+        del self._flights[rid]
+        for hook in self._guard_done:
+            hook(flight.request, now_s)
+        self._effects.answer(rid, RequestEnd(ok, status, error, flight.last), now_s)
+
+    def _release(self, now_s: float) -> None:
+        """Lets held requests move until no guard names another one."""
+        if self._releasing or not self._held:
+            return
+        self._releasing = True
+        moved = True
+        while moved:
+            moved = False
+            for index, release in self._guard_release:
+                for item in release(self._replicas.as_seen_by(index, now_s), now_s):
+                    moved = True
+                    self._let_go(item.rid, item.refuse_status, index, now_s)
+        self._releasing = False
+
+    def _let_go(self, rid: int, refuse_status: int | None, index: int, now_s: float) -> None:
+        flight = self._flights.get(rid)
+        if flight is None:
+            return  # it hung up while others of the same release moved
+        if flight.held_at != index:
+            raise RuntimeError(f"guard {index} releases rid {rid}, which it does not hold")
+        flight.held_at = -1
+        self._held -= 1
+        if refuse_status is None:
+            self._admit(flight, index + 1, now_s)
+        else:
+            self._finish(flight, False, refuse_status, "refused by a guard", now_s)
+
+    def _find_hooks(self) -> None:
+        """Only hooks that are overridden are ever called: this is the hot path of a simulator."""
+        policy, own = self.policy, type(self.policy)
+        self._policy_sent = policy.on_sent if own.on_sent is not Policy.on_sent else None
+        self._policy_first_token = policy.on_first_token if own.on_first_token is not Policy.on_first_token else None
+        self._policy_end = policy.on_end if own.on_end is not Policy.on_end else None
+        self._wakers = [policy.next_wake_s] if own.next_wake_s is not Policy.next_wake_s else []
+        numbered = list(enumerate(self.guards))
+        self._wakers += [g.next_wake_s for g in self.guards if type(g).next_wake_s is not Guard.next_wake_s]
+        asked = [(i, g.on_request) for i, g in numbered if type(g).on_request is not Guard.on_request]
+        self._asked_from = [[(i, ask) for i, ask in asked if i >= first] for first in range(len(self.guards) + 1)]
+        self._guard_wake = [g.on_wake for g in self.guards if type(g).on_wake is not Guard.on_wake]
+        self._guard_sent = [g.on_sent for g in self.guards if type(g).on_sent is not Guard.on_sent]
+        self._guard_done = [g.on_done for g in self.guards if type(g).on_done is not Guard.on_done]
+        self._guard_end = [(i, g.on_end) for i, g in numbered if type(g).on_end is not Guard.on_end]
+        self._guard_release = [(i, g.release) for i, g in numbered if type(g).release is not Guard.release]

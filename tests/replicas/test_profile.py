@@ -1,0 +1,71 @@
+"""The step-time formula term by term, and profiles as files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from replicas.profile import EngineProfile, StepTime
+
+STEP = StepTime(
+    base_s=6e-3, prefill_base_s=2e-3, prefill_s=2e-5, attention_s=1e-9, sequence_s=1e-5, kv_s=4e-8, prefill_floor_s=16e-3
+)
+
+
+@pytest.mark.parametrize(
+    ("new", "context", "batch", "kv_tokens", "expected_s"),
+    [
+        (0, 0.0, 1, 0, 6.01e-3),  # 6 ms + 1 x 0.01
+        (0, 0.0, 100, 50_000, 9e-3),  # 6 + 1 + 2
+        (1000, 500.0, 0, 0, 28.5e-3),  # 6 + 2 + 20 + 0.5
+        (1000, 500.0, 100, 50_000, 31.5e-3),  # the same beside 100 decodes
+        (16, 8.0, 0, 0, 16e-3),  # 8.3 ms of work, but the floor holds
+    ],
+)
+def test_step_seconds(new: int, context: float, batch: int, kv_tokens: int, expected_s: float) -> None:
+    assert STEP.seconds(new, context, batch, kv_tokens) == pytest.approx(expected_s, rel=1e-3)
+
+
+def test_the_floor_does_not_touch_pure_decode_steps() -> None:
+    assert STEP.seconds(0, 0.0, 1, 0) < STEP.prefill_floor_s
+
+
+def shipped() -> EngineProfile:
+    return EngineProfile.load("h100-vllm-llama8b")
+
+
+def test_the_front_end_delays_long_prompts_more() -> None:
+    profile = shipped().with_changes({"frontend_s": 0.01, "frontend_s_per_token": 1e-6})
+    assert profile.frontend_delay_s(5000) == pytest.approx(0.015)
+
+
+def test_a_profile_survives_json() -> None:
+    profile = shipped()
+    assert EngineProfile.from_json(json.loads(json.dumps(profile.to_json()))) == profile
+
+
+def test_the_shipped_profile_says_what_was_measured() -> None:
+    profile = shipped()
+    assert (profile.block_tokens, profile.kv_blocks, profile.max_running, profile.max_batched_tokens) == (16, 28_934, 256, 8192)
+    assert profile.measured_context_tokens < profile.context_tokens == 131_072
+    assert {"measured", "files", "rows", "formula", "dropped", "cancel_lag"} <= profile.provenance.keys()
+    assert {"sweeps", "runs"} == profile.fit_error.keys()
+
+
+def test_changes_name_their_field() -> None:
+    assert shipped().with_changes({"max_queued": 8}).max_queued == 8
+    with pytest.raises(ValueError, match=r"^'max_queue' is not a field of an engine profile; allowed: .*max_queued"):
+        shipped().with_changes({"max_queue": 8})
+
+
+def test_an_unknown_profile_names_those_shipped() -> None:
+    with pytest.raises(ValueError, match=r"no engine profile 'a100'; shipped: .*h100-vllm-llama8b"):
+        EngineProfile.load("a100")
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"step": {}}'])
+def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"mine\.json: not an engine profile"):
+        EngineProfile.load(str(path))

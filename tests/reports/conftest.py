@@ -1,0 +1,51 @@
+"""Run folders that several report tests read: built once, never changed."""
+
+from pathlib import Path
+
+import pytest
+
+from reports.page import build_page
+from reports.tables import build_tables
+from tests.reports.run_folder import CANCEL, ORPHANED, Arm, make_run_folder
+
+HOSTILE = "<img src=x onerror=alert(1)>.[0]'\"&</script>"
+
+
+@pytest.fixture(scope="session")
+def page_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with tables and page: 3 routers (one with a hostile name, one the oracle) × 2 clients × 3 seeds."""
+    arms = [
+        Arm("least_outstanding", ORPHANED, "dead"),
+        Arm("least_outstanding", CANCEL, "recovered"),
+        Arm(HOSTILE, ORPHANED, "dead"),
+        Arm(HOSTILE, CANCEL, "latent"),
+        Arm("oracle", ORPHANED, "recovered"),
+        Arm("oracle", CANCEL, "healthy"),
+    ]
+    run = make_run_folder(tmp_path_factory.mktemp("page") / "run", [_safe(a) for a in arms])
+    _rename(run, "hostile", HOSTILE)
+    build_tables(run)
+    build_page(run)
+    return run
+
+
+def _safe(arm: Arm) -> Arm:
+    return Arm("hostile", arm.client, arm.kind) if arm.router == HOSTILE else arm
+
+
+def _rename(run: Path, name: str, label: str) -> None:
+    """Gives a router another label in every cell.json and the study (its folders keep the harmless name)."""
+    import json
+
+    import yaml
+
+    for file in run.glob("cells/*/cell.json"):
+        facts = json.loads(file.read_text())
+        if facts["router"] == name:
+            file.write_text(json.dumps(facts | {"router": label}))
+    study = yaml.safe_load((run / "study.yaml").read_text())
+    study["routers"] = [label if r == name else r for r in study["routers"]]
+    (run / "study.yaml").write_text(yaml.safe_dump(study))
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["trace"]["name"] = label
+    (run / "manifest.json").write_text(json.dumps(manifest))
