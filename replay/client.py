@@ -107,8 +107,8 @@ class Client:
         if attempt is not None:
             self._settle(attempt, ok, now_s)
 
-    def close(self) -> list[ClientAttempt]:
-        """The run is over: what is still open, or waits for its next attempt, is censored. Returns the open attempts."""
+    def close(self) -> tuple[list[ClientAttempt], list[ClientAttempt]]:
+        """The run is over; what is not answered is censored. Returns the open attempts, and those that were not due yet."""
         for root in self._roots.values():
             if not root.outcome:
                 root.outcome = "censored"
@@ -116,7 +116,14 @@ class Client:
         known = sum(v for k, v in self.counts.items() if k != "planned")
         self.counts["not_due"] = self.counts["planned"] - known
         self.counts["scheduled"] = self.counts["planned"] - self.counts["not_due"]
-        return list(self._open.values())
+        started = list(self._open.values())
+        open_ids = {attempt.root.request.request_id for attempt in started}
+        waiting = [
+            ClientAttempt(0, self._roots[key], 0, at_s)
+            for at_s, kind, key, _ in sorted(self._timers)
+            if kind == _DUE and key in self._roots and key not in open_ids
+        ]
+        return started, waiting
 
     # Inside ------------------------------------------------------------------------------------------------------------
 

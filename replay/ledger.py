@@ -84,9 +84,11 @@ class Ledger:
             self.end_row(row, now_s, "refused", end.status, end.error)
         self._forget(rid)
 
-    def close(self, open_attempts: list[ClientAttempt]) -> None:
-        """The run is over; attempts that never reached a replica get their (censored) row."""
-        for attempt in open_attempts:
+    def close(self, started: list[ClientAttempt], waiting: list[ClientAttempt]) -> None:
+        """The run is over; attempts that never reached a replica, or were not due yet, get their (censored) row."""
+        for attempt in waiting:
+            self._recorder.open_row(attempt, 0, None, None, None).error = "waiting for its next attempt"
+        for attempt in started:
             if attempt.rid not in self._row_of:
                 self._recorder.open_row(attempt, 0, None, None, None).error = "held in the router"
 

@@ -69,7 +69,7 @@ class LiveRun:
         finally:
             for task in [*polls, *self._streams.values(), *self._background]:
                 task.cancel()
-            self._ledger.close(self.client.close())
+            self._ledger.close(*self.client.close())
             self._recorder.abandoned(self.client.abandoned)
 
     async def _wait_until(self, at_s: float) -> None:

@@ -11,7 +11,8 @@ class Attempt:
     (`router_try` 0: never sent). `scheduled_us` is when this client attempt was due. `ended_us` is the client's end,
     `engine_ended_us` the engine's (later for orphaned work). `prefilled_tokens` and `decoded_tokens` is the work the engine
     did for it, wasted or not. `outcome`: ok, timeout, refused, error, abandoned, censored. A turn that was never sent because
-    its session quit is a row with attempt 0, outcome abandoned and no times.
+    its session quit is a row with attempt 0, outcome abandoned and no times. `client_attempt` 0 means never started: such a
+    turn, or a request that waited for its next attempt when the run ended (outcome censored, `scheduled_us` = when it was due).
     """
 
     request_id: int

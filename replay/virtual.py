@@ -231,7 +231,7 @@ class VirtualRun:
 
     def _close(self) -> None:
         """Whatever is still open is censored; the engine's work for it is counted."""
-        self._ledger.close(self.client.close())
+        self._ledger.close(*self.client.close())
         for sequence, row, _, _ in self._live.values():
             self._settle_row(row, sequence, None)
         self._recorder.abandoned(self.client.abandoned)

@@ -5,12 +5,12 @@ prefix caching; when blocks run out the newest sequence is preempted and recompu
 batch, decode steps are an arithmetic series and are jumped over in closed form.
 """
 
-import heapq
-import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 
+from replicas.decode_batch import DecodeBatch
+from replicas.jump import Jump
 from replicas.prefix_cache import Lease, PrefixCache
 from replicas.profile import EngineProfile
 from replicas.sequence import Sequence, State
@@ -53,22 +53,12 @@ class Engine:
         self._running: dict[Sequence, None] = {}  # in order of admission
         self._prefilling: list[Sequence] = []
         self._cancels: deque[tuple[float, Sequence]] = deque()
-        self._finishing: list[tuple[int, int, Sequence]] = []  # heap by finish step, then by order of admission
+        self._decoding = DecodeBatch(profile.block_tokens)
         self._n_admissions = 0
-        self._n_decoding = 0
-        self._finishing_sum = 0  # sum of finish steps of all decoding sequences
-        self._kv_sum = 0  # cached tokens of all decoding sequences
-        self._residues = [0] * profile.block_tokens  # decoding sequences by the step (mod block) at which they need a block
         self._step = 0
-        self._gaps: list[tuple[int, float]] = []  # (step, seconds), seconds falling: running maximum of step times
-        self._in_step = False
-        self._began_s = 0.0
-        self._planned = 0  # steps of the current jump (1 = an ordinary step)
-        self._first_s = 0.0  # duration of the jump's first step
-        self._slope_s = 0.0  # growth per further step
+        self._jump: Jump | None = None  # the steps under way; None while idle
         self._chunks: list[tuple[Sequence, int]] = []
         self._blocked = False  # nothing waiting can be admitted until a sequence leaves
-        self._reserved = False  # this step's decode blocks are taken already
 
     # What others may read ---------------------------------------------------------------------------------------------
 
@@ -96,23 +86,23 @@ class Engine:
     @property
     def kv_sum(self) -> int:
         """Cached tokens of all decoding sequences (at the last step boundary)."""
-        return self._kv_sum
+        return self._decoding.kv_tokens
 
     @property
     def decoding(self) -> int:
-        return self._n_decoding
+        return self._decoding.size
 
     def backlog_s(self, now_s: float) -> float:
         """A prediction of how long a request that came now would wait: the step under way, the prefills in front, and the
         places in the batch that must become free first (each running sequence leaves after its true remaining output)."""
-        profile = self.profile
-        seconds = max(0.0, min(self.next_s, now_s + self._first_s) - now_s) if self._in_step else 0.0
+        profile, batch = self.profile, self._decoding
+        seconds = 0.0 if self._jump is None else max(0.0, min(self.next_s - now_s, self._jump.first_s))
         prefill_tokens = self.waiting_tokens + sum(s.target - s.computed for s in self._prefilling)
         seconds += prefill_tokens * profile.step.prefill_s
         excess = self.running + self.waiting + 1 - profile.max_running
-        if excess > 0 and self._n_decoding:
-            left = (self._finishing_sum - self._step * self._n_decoding) / self._n_decoding
-            seconds += excess / self._n_decoding * left * self.step_s(self._n_decoding, self._kv_sum)
+        if excess > 0 and batch.size:
+            places_s = batch.mean_steps_left(self._step) * self.step_s(batch.size, batch.kv_tokens)
+            seconds += excess / batch.size * places_s
         return seconds
 
     # Inputs -----------------------------------------------------------------------------------------------------------
@@ -135,26 +125,26 @@ class Engine:
             self._insert_by_ready(sequence)
         else:
             self._inbox.append(sequence)
-        if not self._in_step:
+        if self._jump is None:
             self.next_s = min(self.next_s, self._inbox[0].ready_s)
         elif not self._blocked:
-            self._cut_jump(sequence.ready_s)
+            self._cut(self._jump, sequence.ready_s)
         return 200
 
     def cancel(self, sequence: Sequence, now_s: float) -> None:
         """The client hung up: takes effect at the first step boundary after `cancel_lag_s`."""
         effective_s = now_s + self.profile.cancel_lag_s
         self._cancels.append((effective_s, sequence))
-        if not self._in_step:
+        if self._jump is None:
             self.next_s = min(self.next_s, effective_s)
         elif sequence.state <= State.DECODE:
-            self._cut_jump(effective_s)
+            self._cut(self._jump, effective_s)
 
     def on_wake(self, now_s: float) -> list[Sequence]:
         """Finish the step that ends now, if any, and begin the next one; returns the sequences something happened to."""
         touched: list[Sequence] = []
-        if self._in_step:
-            self._end_step(now_s, touched)
+        if self._jump is not None:
+            self._end_steps(self._jump, now_s, touched)
         self._apply_cancels(now_s, touched)
         self._open_inbox(now_s)
         self._begin_step(now_s)
@@ -166,51 +156,39 @@ class Engine:
         self._chunks = []
         self._blocked = False
         if not self._running and not self._n_waiting:
-            self._in_step = False
-            self._planned = 0
+            self._jump = None
             pending = self._inbox[0].ready_s if self._inbox else INF
             self.next_s = min(pending, self._cancels[0][0]) if self._cancels else pending
             return
-        before = self.counters.preemptions
-        self._reserve_decode_blocks(now_s)
-        budget = self._continue_prefills(self.profile.max_batched_tokens - self._n_decoding, now_s)
-        self._reserved = False
-        preempted = self.counters.preemptions > before
+        preemptions = self.counters.preemptions
+        self._take_decode_blocks(now_s)
+        budget = self._continue_prefill(self.profile.max_batched_tokens - self._decoding.size, now_s)
+        preempted = self.counters.preemptions > preemptions
         if not preempted:
             self._admit(budget)
-        self._time_step(now_s, single=preempted)
+        self._plan_steps(now_s, single=preempted)
 
-    def _reserve_decode_blocks(self, now_s: float) -> None:
+    def _take_decode_blocks(self, now_s: float) -> None:
         """Blocks for the tokens that this step's decodes append; preempts the newest sequences while there are too few."""
-        cache, phase, taken = self.cache, -self._step % self.profile.block_tokens, 0
-        while self._residues[phase] - taken > cache.available:
+        cache, batch, taken = self.cache, self._decoding, 0
+        while batch.blocks_at(self._step) - taken > cache.available:
             taken += cache.available
             cache.take(cache.available)  # the older ones have got theirs before the newest must go
             self._preempt_newest(now_s)
-        cache.take(self._residues[phase] - taken)
-        self._reserved = True
+        cache.take(batch.blocks_at(self._step) - taken)
 
-    def _continue_prefills(self, budget: int, now_s: float) -> int:
+    def _continue_prefill(self, budget: int, now_s: float) -> int:
+        """Go on with the prefill that did not fit into the last step. There is one at most, of the newest sequence, so when
+        blocks are short it is this one that is preempted. Returns the budget left."""
         for sequence in list(self._prefilling):
-            if budget <= 0:
-                break
-            if sequence.state != State.PREFILL:  # preempted for an older one in this very loop
-                continue
             chunk = min(sequence.target - sequence.computed, budget)
-            if not self._make_room(sequence, chunk, now_s):
+            if chunk <= 0 or self._blocks_for(sequence, chunk) > self.cache.available:
+                if chunk > 0:
+                    self._preempt_newest(now_s)
                 break
             self._grow(sequence, chunk)
             budget -= chunk
         return budget
-
-    def _make_room(self, sequence: Sequence, chunk: int, now_s: float) -> bool:
-        """True when `chunk` more tokens of a running prefill fit, after preempting newer sequences if need be."""
-        while self._blocks_for(sequence, chunk) > self.cache.available:
-            newest = next(reversed(self._running))
-            self._preempt_newest(now_s)
-            if newest is sequence:
-                return False
-        return True
 
     def _admit(self, budget: int) -> None:
         """Move waiting sequences into the batch, first come first served, while tokens, places and blocks last."""
@@ -273,89 +251,46 @@ class Engine:
         self._chunks.append((sequence, chunk))
         self.cache.fill(sequence.lease, sequence.computed + chunk)
 
-    def _time_step(self, now_s: float, single: bool) -> None:
+    def _plan_steps(self, now_s: float, single: bool) -> None:
         """Fix how long this step takes and, when nothing can change the batch, how many steps to jump over."""
-        step, batch = self.profile.step, self._n_decoding
-        self._chunks = [(s, n) for s, n in self._chunks if s.state == State.PREFILL]
-        seconds = step.base_s + step.sequence_s * batch + step.kv_s * self._kv_sum
+        step, batch = self.profile.step, self._decoding
+        seconds = step.base_s + step.sequence_s * batch.size + step.kv_s * batch.kv_tokens
         if self._chunks:
             seconds += step.prefill_base_s
             for sequence, chunk in self._chunks:
                 seconds += step.prefill_s * chunk + step.attention_s * chunk * (sequence.computed + chunk / 2)
             seconds = max(seconds, step.prefill_floor_s)
-            steps = 1
-        else:
-            steps = 1 if single else self._jump_length()
-        self._in_step = True
-        self._began_s, self._planned, self._first_s, self._slope_s = now_s, steps, seconds, step.kv_s * batch
-        self.next_s = now_s + self._elapsed(steps)
+        steps = 1 if single or self._chunks else batch.steps_until_change(self._step, self.cache.available)
+        jump = self._jump = Jump(now_s, steps, seconds, step.kv_s * batch.size)
+        self.next_s = jump.end_s
         if steps > 1:
             if self._inbox and not self._blocked:
-                self._cut_jump(self._inbox[0].ready_s)
+                self._cut(jump, self._inbox[0].ready_s)
             for effective_s, sequence in self._cancels:
                 if sequence.state <= State.DECODE:
-                    self._cut_jump(effective_s)
+                    self._cut(jump, effective_s)
                     break
 
-    def _jump_length(self) -> int:
-        """Steps until a sequence finishes or the blocks run out, whichever is first (at least 1)."""
-        finishing = self._finishing
-        while finishing[0][2].state != State.DECODE or finishing[0][2].finish_step != finishing[0][0]:
-            heapq.heappop(finishing)
-        steps = finishing[0][0] - self._step
-        size, spare = self.profile.block_tokens, self.cache.available
-        if -(-(steps - 1) // size) * self._n_decoding <= spare:
-            return steps
-        for done in range(1, steps):  # the first step's blocks are taken already
-            spare -= self._residues[-(self._step + done) % size]
-            if spare < 0:
-                return done
-        return steps
+    def _cut(self, jump: Jump, at_s: float) -> None:
+        jump.cut(at_s)
+        self.next_s = jump.end_s
 
-    def _elapsed(self, steps: int) -> float:
-        return steps * self._first_s + self._slope_s * (steps * (steps - 1) / 2)
-
-    def _cut_jump(self, at_s: float) -> None:
-        """Shorten the jump so that it ends at the first step boundary at or after `at_s`."""
-        if self._planned <= 1 or at_s >= self.next_s:
-            return
-        a, b, span = self._first_s, self._slope_s, max(0.0, at_s - self._began_s)
-        half = a - b / 2
-        steps = math.ceil(span / a if b == 0 else (math.sqrt(half * half + 2 * b * span) - half) / b)
-        steps = min(max(steps, 1), self._planned)
-        if self._elapsed(steps) < span and steps < self._planned:  # rounding
-            steps += 1
-        self._planned = steps
-        self.next_s = self._began_s + self._elapsed(steps)
-
-    def _end_step(self, now_s: float, touched: list[Sequence]) -> None:
-        steps = self._planned
-        self.counters.steps += steps
-        if self._n_decoding:
-            if steps > 1:
-                self._take_jump_blocks(steps)
-            self._note_gap(self._step + steps - 1, self._first_s + self._slope_s * (steps - 1))
-            self._kv_sum += self._n_decoding * steps
-        self._step += steps
-        finishing = self._finishing
-        while finishing and finishing[0][0] <= self._step:
-            finish_step, _, sequence = heapq.heappop(finishing)
-            if sequence.state == State.DECODE and sequence.finish_step == finish_step:
-                self._leave_decode(sequence, now_s)
-                self._finish(sequence, now_s, touched)
+    def _end_steps(self, jump: Jump, now_s: float, touched: list[Sequence]) -> None:
+        batch = self._decoding
+        self.counters.steps += jump.steps
+        if batch.size:
+            if jump.steps > 1:  # the first step's blocks were taken when it began
+                self.cache.take(batch.blocks_between(self._step + 1, self._step + jump.steps))
+            batch.advance(self._step, jump.steps, jump.longest_s)
+        self._step += jump.steps
+        for sequence in batch.pop_finished(self._step):
+            batch.leave(sequence, self._step, now_s)
+            self._finish(sequence, now_s, touched)
         for sequence, chunk in self._chunks:
             sequence.computed += chunk
             sequence.prefilled_tokens += chunk
             if sequence.computed == sequence.target:
                 self._emit_after_prefill(sequence, now_s, touched)
-
-    def _take_jump_blocks(self, steps: int) -> None:
-        size = self.profile.block_tokens
-        cycles, rest = divmod(steps - 1, size)
-        blocks = cycles * self._n_decoding
-        for done in range(1, rest + 1):
-            blocks += self._residues[-(self._step + done) % size]
-        self.cache.take(blocks)
 
     def _emit_after_prefill(self, sequence: Sequence, now_s: float, touched: list[Sequence]) -> None:
         """The step that completes a prefill puts out one token."""
@@ -372,31 +307,9 @@ class Engine:
                 touched.pop()
             self._finish(sequence, now_s, touched)
             return
-        sequence.state = State.DECODE
-        sequence.join_step = self._step
-        sequence.finish_step = self._step + sequence.output_tokens - sequence.generated
-        heapq.heappush(self._finishing, (sequence.finish_step, sequence.order, sequence))
-        self._n_decoding += 1
-        self._finishing_sum += sequence.finish_step
-        self._kv_sum += sequence.computed
-        self._residues[(sequence.computed - self._step) % self.profile.block_tokens] += 1
+        self._decoding.join(sequence, self._step)
 
     # Leaving ----------------------------------------------------------------------------------------------------------
-
-    def _leave_decode(self, sequence: Sequence, now_s: float) -> None:
-        """Settle a decoding sequence's counts: tokens since it joined, blocks, its largest gap."""
-        steps = self._step - sequence.join_step
-        self._residues[(sequence.computed - sequence.join_step) % self.profile.block_tokens] -= 1
-        sequence.computed += steps
-        sequence.generated += steps
-        self._n_decoding -= 1
-        self._finishing_sum -= sequence.finish_step
-        self._kv_sum -= sequence.computed
-        if steps:
-            sequence.max_gap_s = max(sequence.max_gap_s, self._largest_gap_since(sequence.join_step))
-            sequence.last_token_s = now_s
-        assert sequence.lease is not None
-        sequence.lease.blocks = max(sequence.lease.blocks, -(-sequence.computed // self.profile.block_tokens))
 
     def _finish(self, sequence: Sequence, now_s: float, touched: list[Sequence]) -> None:
         sequence.state = State.FINISHED
@@ -422,15 +335,8 @@ class Engine:
         """Recompute preemption: the newest sequence loses its blocks and goes back to the head of the queue."""
         sequence = next(reversed(self._running))
         self.counters.preemptions += 1
-        if sequence.state == State.DECODE:
-            self._leave_decode(sequence, now_s)
-            assert sequence.lease is not None
-            if self._reserved and sequence.computed % self.profile.block_tokens == 0:
-                sequence.lease.blocks += 1
-        else:
-            self._prefilling.remove(sequence)
+        self._leave_batch(sequence, now_s)
         del self._running[sequence]
-        self._undo_chunk(sequence)
         self._release(sequence)
         sequence.state = State.QUEUED
         sequence.target = sequence.prompt_tokens + sequence.generated
@@ -439,8 +345,11 @@ class Engine:
         self._n_waiting += 1
         self.waiting_tokens += sequence.prompt_tokens
 
-    def _undo_chunk(self, sequence: Sequence) -> None:
-        self._chunks = [(s, n) for s, n in self._chunks if s is not sequence]
+    def _leave_batch(self, sequence: Sequence, now_s: float) -> None:
+        if sequence.state == State.DECODE:
+            self._decoding.leave(sequence, self._step, now_s)
+        else:
+            self._prefilling.remove(sequence)
 
     def _apply_cancels(self, now_s: float, touched: list[Sequence]) -> None:
         while self._cancels and self._cancels[0][0] <= now_s:
@@ -453,10 +362,7 @@ class Engine:
                 self.waiting_tokens -= sequence.prompt_tokens
                 sequence.ended_s = now_s
             elif sequence.state in (State.PREFILL, State.DECODE):
-                if sequence.state == State.DECODE:
-                    self._leave_decode(sequence, now_s)
-                else:
-                    self._prefilling.remove(sequence)
+                self._leave_batch(sequence, now_s)
                 self._drop(sequence, now_s)
             else:
                 continue
@@ -480,12 +386,3 @@ class Engine:
         sequence.state = State.REFUSED
         self.counters.refusals += 1
         return status
-
-    def _note_gap(self, step: int, seconds: float) -> None:
-        gaps = self._gaps
-        while gaps and gaps[-1][1] <= seconds:
-            gaps.pop()
-        gaps.append((step, seconds))
-
-    def _largest_gap_since(self, step: int) -> float:
-        return self._gaps[bisect_left(self._gaps, (step, 0.0))][1]

@@ -116,7 +116,9 @@ def _spike_sessions(plan: Plan, lengths: SessionLengths, load_rps: float, seed: 
     """Single-turn sessions at extra rate (k−1)·load_rps during the trigger, ordered by mark.
 
     Each is a turn of the trace drawn like any other, with its whole history as a prompt that nobody has cached (the system
-    prompt excepted), so that k times the requests is k times the tokens. One master Poisson process in the plane (time × mark), unit mark = one load_rps, made layer by layer: the extras of k are its
+    prompt excepted), so that k times the requests is k times the tokens.
+
+    One master Poisson process in the plane (time × mark), unit mark = one load_rps, made layer by layer: the extras of k are its
     points with mark < k−1, so a smaller spike is a subset of a larger one, in front.
     """
     start_s = plan.warmup_s + plan.steady_s

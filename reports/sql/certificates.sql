@@ -1,8 +1,7 @@
 -- Delivered load and conservation of each cell, recomputed from its rows and compared with what the replay counted.
 -- send_lag = sent − scheduled of first attempts. Guards may hold a request in virtual time, where the sender itself cannot fall
 -- behind: there the lag is shown and not judged. Attempts must be numbered 1 … n without gap or repeat: their largest number,
--- sum and sum of squares show it. A request that waited for its next attempt when the run ended is censored for the replay,
--- while its last row says how the last attempt failed: those two are compared as a sum.
+-- sum and sum of squares show it.
 CREATE TABLE certificates AS
 WITH recounted AS (
     SELECT
@@ -17,11 +16,11 @@ WITH recounted AS (
         count(*) FILTER (
             done.answers > 1
             OR done.never_sent > 1
-            OR (done.never_sent = 1 AND done.attempts > 0)
-            OR done.last_attempt <> done.attempts
-            OR done.attempt_sum <> done.attempts * (done.attempts + 1) // 2
-            OR done.attempt_squares <> done.attempts * (done.attempts + 1) * (2 * done.attempts + 1) // 6
-            OR (done.attempts > 0 AND done.scheduled_s IS NULL)
+            OR (done.never_sent = 1 AND done.numbered_rows > 0)
+            OR done.last_attempt <> done.numbered_rows
+            OR done.attempt_sum <> done.numbered_rows * (done.numbered_rows + 1) // 2
+            OR done.attempt_squares <> done.numbered_rows * (done.numbered_rows + 1) * (2 * done.numbered_rows + 1) // 6
+            OR (done.numbered_rows > 0 AND done.scheduled_s IS NULL)
         ) AS miscounted,
         quantile_cont(done.send_lag_s, 0.5) AS send_lag_p50_s,
         quantile_cont(done.send_lag_s, 0.99) AS send_lag_p99_s
@@ -48,8 +47,8 @@ checked AS (
         AND facts.planned = facts.scheduled + facts.not_due
         AND coalesce(found.ok, 0) = facts.ok
         AND coalesce(found.abandoned, 0) = facts.abandoned
-        AND coalesce(found.failed + found.censored, 0) = facts.failed + facts.censored
-        AND coalesce(found.censored, 0) <= facts.censored
+        AND coalesce(found.failed, 0) = facts.failed
+        AND coalesce(found.censored, 0) = facts.censored
         AND coalesce(found.ok + found.failed + found.abandoned + found.censored = found.scheduled, true)
         AND coalesce(found.unplanned, 0) = 0
         AND coalesce(found.miscounted, 0) = 0 AS conserved,

@@ -7,7 +7,8 @@ WITH folded AS (
     SELECT
         cell_id,
         request_id,
-        count(*) FILTER (attempt >= 1) AS attempts,
+        count(*) FILTER (client_attempt >= 1) AS attempts,
+        count(*) FILTER (attempt >= 1) AS numbered_rows,
         count(*) FILTER (attempt = 0) AS never_sent,
         max(attempt) AS last_attempt,
         sum(attempt)::BIGINT AS attempt_sum,

@@ -32,7 +32,7 @@ cohorts AS (
 starts AS (
     SELECT cell_id, floor(coalesce(sent_s, scheduled_s))::BIGINT AS t_s, count(*) AS attempts
     FROM attempts
-    WHERE attempt >= 1
+    WHERE client_attempt >= 1
     GROUP BY ALL
 ),
 engine_ends AS (

@@ -114,5 +114,5 @@ def test_a_client_that_hangs_up_frees_the_replica(drive) -> None:  # type: ignor
     impatient = RetryRule("impatient", ttft_timeout_s=0.2, max_attempts=2, backoff_s=0.1, jitter=0.0, cancel=True)
     # A prompt of 20,000 tokens takes longer than the patience; a small one behind it does not.
     recorder, counts = drive(cell(client=impatient, replicas=1), single_turns([0.0], prompt_tokens=20_000))
-    assert [(r.client_attempt, r.outcome) for r in recorder.attempts][0] == (1, "timeout")
+    assert (recorder.attempts[0].client_attempt, recorder.attempts[0].outcome) == (1, "timeout")
     assert counts["scheduled"] == 1

@@ -1,6 +1,7 @@
 """The virtual-time driver: repeatable bit for bit, conserving, and honest about work for nobody."""
 
 from dataclasses import astuple, replace
+from itertools import pairwise
 
 import pytest
 
@@ -72,9 +73,18 @@ def test_what_is_still_open_after_the_drain_is_censored() -> None:
     assert all(r.ended_us is None for r in rows if r.outcome == "censored")
 
 
+def test_a_request_that_waits_for_its_next_attempt_at_the_end_is_censored() -> None:
+    rule = replace(FOREVER, backoff_s=50.0, backoff_max_s=50.0, ttft_timeout_s=0.5)
+    rows, run = replayed(cell(client=rule, replicas=1, changes={"max_running": 1}), single_turns([0.0, 0.0], output_tokens=200))
+    assert run.client.counts["censored"] == 1
+    last = rows[-1]
+    assert (last.outcome, last.client_attempt, last.sent_us, last.error) == ("censored", 0, None, "waiting for its next attempt")
+    assert last.attempt == 2
+
+
 def test_a_later_turn_finds_its_history_in_the_cache() -> None:
     rows, _ = replayed(cell(replicas=1), conversation(3))
-    for before, row in zip(rows, rows[1:], strict=False):
+    for before, row in pairwise(rows):
         assert row.cached_tokens == (before.prompt_tokens + before.output_tokens - 1) // 16 * 16
 
 

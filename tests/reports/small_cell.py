@@ -49,6 +49,13 @@ def ok(request_id: int, attempt: int, at_s: float, ttft_s: float, e2e_s: float, 
     return timeout(request_id, attempt, at_s, at_s + e2e_s, **times, **tokens, outcome="ok", status=200)
 
 
+def waiting(request_id: int, attempt: int, due_s: float) -> Attempt:
+    """A request whose next attempt was not due yet when the run ended."""
+    nothing = dict.fromkeys(("sent_us", "ended_us", "engine_ended_us", "replica_id"))
+    no_work = dict.fromkeys(("client_attempt", "router_try", "cached_tokens", "prefilled_tokens", "decoded_tokens"), 0)
+    return timeout(request_id, attempt, due_s, due_s, **nothing, **no_work, outcome="censored")
+
+
 def rows() -> list[Attempt]:
     """Seven requests of the steady phase, one of the trigger, one that its session never sent."""
     nothing = dict.fromkeys(("sent_us", "ended_us", "engine_ended_us", "replica_id"))

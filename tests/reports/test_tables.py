@@ -13,7 +13,7 @@ from replay.rows import Attempt, DecisionRow, ReplicaSample
 from reports.tables import build_tables
 from tests.reports import small_cell
 from tests.reports.run_folder import make_run_folder
-from tests.reports.small_cell import ok, rows, small_run
+from tests.reports.small_cell import ok, rows, small_run, waiting
 
 DESIGN = {
     "attempts": """cell_id request_id attempt replica_id scheduled_s sent_s first_token_s ended_s max_gap_s prompt_tokens
@@ -159,7 +159,8 @@ LOST = "requests lost or counted twice"
         (late(150_000), {"driver": "live", "spec": {"guards": [{"name": "queue"}]}}, "the sender fell behind"),
         (late(150_000), {"spec": {"guards": [{"name": "queue"}]}}, None),  # held by a guard in virtual time
         (late(50_000), {}, None),
-        (rows(), {"counts": {**COUNTS, "failed": 1, "censored": 2}}, None),  # waited for its next attempt at the end
+        (rows(), {"counts": {**COUNTS, "failed": 1, "censored": 2}}, LOST),
+        ([*rows(), waiting(2, 3, 23.0)], {"counts": {**COUNTS, "failed": 1, "censored": 2}}, None),  # not due at the end
         (rows(), {"counts": {**COUNTS, "failed": 3, "censored": 0}}, LOST),
     ],
 )

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,12 +29,10 @@ def test_read_back_equal(tmp_path: Path) -> None:
     assert write_workload(workload, tmp_path / "workloads") == path
 
 
-def test_real_blocks_read_back_equal_and_fast(tmp_path: Path) -> None:
+def test_real_blocks_read_back_equal(tmp_path: Path) -> None:
     workload = synthesize(load_trace(str(slice_file(MOONCAKE))), Plan(), 20.0, 0)
     path = write_workload(workload, tmp_path)
-    start = time.process_time()
     assert read_workload(path) == workload
-    assert time.process_time() - start < 2.0
 
 
 def test_a_workload_without_requests_reads_back(tmp_path: Path) -> None:

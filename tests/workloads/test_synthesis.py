@@ -1,6 +1,5 @@
 """From a trace and a plan to requests: rates, pairing, histories, reuse and what is left out."""
 
-import time
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.workloads.traces import AZURE_CONV, MOONCAKE, blocks, chat, slice_file, trace_of
+from tests.workloads.traces import AZURE_CONV, blocks, chat, slice_file, trace_of
 from workloads.conversation import Conversation, Trace, Turn
 from workloads.description import arrival_statistics
 from workloads.request import Prompt, Request, Workload
@@ -205,17 +204,6 @@ def test_trace_arrivals_keep_order_and_burstiness() -> None:
 def test_trace_arrivals_without_a_clock_are_refused(synthetic: Trace) -> None:
     with pytest.raises(ValueError, match="this trace has no timestamps; allowed: constant, poisson, gamma"):
         synthesize(synthetic, Plan(arrival={"process": "trace"}), 5.0, 0)
-
-
-@pytest.mark.parametrize("name", ["synthetic", MOONCAKE])
-def test_ten_thousand_requests_are_made_in_half_a_second(name: str) -> None:
-    trace = load_trace(name if name == "synthetic" else str(slice_file(name)))
-    spent = []
-    for seed in range(3):
-        start = time.process_time()
-        workload = synthesize(trace, Plan(), 55.0, seed)
-        spent.append((time.process_time() - start) * 10_000 / len(workload.requests))
-    assert min(spent) < 0.5
 
 
 @pytest.mark.parametrize(

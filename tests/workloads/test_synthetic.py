@@ -59,5 +59,5 @@ def test_long_messages_are_drawn_again_not_clipped() -> None:
 
 
 def test_a_median_beyond_the_longest_message_is_refused() -> None:
-    with pytest.raises(ValueError, match="system_median_tokens is 3000.0; allowed: above 0, up to message_max_tokens"):
+    with pytest.raises(ValueError, match=r"system_median_tokens is 3000\.0; allowed: above 0, up to message_max_tokens"):
         SyntheticParameters(message_max_tokens=100, user_median_tokens=1, reply_median_tokens=1)

@@ -1,0 +1,94 @@
+"""The decoding sequences of one engine, counted so that a step costs the same whatever the batch holds. It knows no clock.
+
+Every decoding sequence gets one token a step, so its end is a step number, its next block a step modulo the block, and its
+largest gap the longest step since it joined.
+"""
+
+import heapq
+from bisect import bisect_left
+
+from replicas.sequence import Sequence, State
+
+
+class DecodeBatch:
+    """Joined at a step boundary, left at one. `step` arguments are the number of steps finished so far."""
+
+    def __init__(self, block_tokens: int) -> None:
+        self.size = 0
+        self.kv_tokens = 0  # cached tokens of all of them
+        self._block_tokens = block_tokens
+        self._residues = [0] * block_tokens  # sequences by the step (mod block) at which they need a block
+        self._finishing: list[tuple[int, int, Sequence]] = []  # heap by finish step, then by order of admission
+        self._finish_sum = 0
+        self._longest: list[tuple[int, float]] = []  # (step, seconds), seconds falling: running maximum of step times
+
+    def join(self, sequence: Sequence, step: int) -> None:
+        """A sequence has put out its latest token and decodes from step `step` on."""
+        sequence.state = State.DECODE
+        sequence.join_step = step
+        sequence.finish_step = step + sequence.output_tokens - sequence.generated
+        heapq.heappush(self._finishing, (sequence.finish_step, sequence.order, sequence))
+        self.size += 1
+        self.kv_tokens += sequence.computed
+        self._finish_sum += sequence.finish_step
+        self._residues[(sequence.computed - step) % self._block_tokens] += 1
+
+    def leave(self, sequence: Sequence, step: int, now_s: float) -> None:
+        """Settle a sequence's counts: tokens since it joined, blocks, its largest gap."""
+        steps = step - sequence.join_step
+        self._residues[(sequence.computed - sequence.join_step) % self._block_tokens] -= 1
+        sequence.computed += steps
+        sequence.generated += steps
+        self.size -= 1
+        self.kv_tokens -= sequence.computed
+        self._finish_sum -= sequence.finish_step
+        if steps:
+            longest_s = self._longest[bisect_left(self._longest, (sequence.join_step, 0.0))][1]
+            sequence.max_gap_s = max(sequence.max_gap_s, longest_s)
+            sequence.last_token_s = now_s
+        assert sequence.lease is not None
+        sequence.lease.blocks = max(sequence.lease.blocks, -(-sequence.computed // self._block_tokens))
+
+    def advance(self, step: int, steps: int, longest_s: float) -> None:
+        """`steps` steps from `step` on are over; the longest of them, the last, took `longest_s`."""
+        self.kv_tokens += self.size * steps
+        longest = self._longest
+        while longest and longest[-1][1] <= longest_s:
+            longest.pop()
+        longest.append((step + steps - 1, longest_s))
+
+    def pop_finished(self, step: int) -> list[Sequence]:
+        """Sequences that have all their tokens after `step` steps, in order of admission; they still have to `leave`."""
+        finishing, finished = self._finishing, []
+        while finishing and finishing[0][0] <= step:
+            finish_step, _, sequence = heapq.heappop(finishing)
+            if sequence.state == State.DECODE and sequence.finish_step == finish_step:
+                finished.append(sequence)
+        return finished
+
+    def blocks_at(self, step: int) -> int:
+        """Blocks that the tokens of the step number `step` need."""
+        return self._residues[-step % self._block_tokens]
+
+    def blocks_between(self, first: int, stop: int) -> int:
+        """Blocks that the steps first … stop−1 need together."""
+        cycles, rest = divmod(stop - first, self._block_tokens)
+        return cycles * self.size + sum(self.blocks_at(step) for step in range(first, first + rest))
+
+    def steps_until_change(self, step: int, spare_blocks: int) -> int:
+        """Steps from `step` on until a sequence finishes or `spare_blocks` do not last, at least 1 (its blocks are taken)."""
+        finishing = self._finishing
+        while finishing[0][2].state != State.DECODE or finishing[0][2].finish_step != finishing[0][0]:
+            heapq.heappop(finishing)
+        steps = finishing[0][0] - step
+        if -(-(steps - 1) // self._block_tokens) * self.size <= spare_blocks:
+            return steps
+        for done in range(1, steps):
+            spare_blocks -= self.blocks_at(step + done)
+            if spare_blocks < 0:
+                return done
+        return steps
+
+    def mean_steps_left(self, step: int) -> float:
+        """How many steps a sequence of the batch still has, on average (0 when it is empty)."""
+        return self._finish_sum / self.size - step if self.size else 0.0

@@ -1,0 +1,38 @@
+"""A run of equal steps taken at once: their times are an arithmetic series. It knows no engine."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Jump:
+    """`steps` steps from `began_s` on; the first takes `first_s`, each later one `slope_s` more."""
+
+    began_s: float
+    steps: int
+    first_s: float
+    slope_s: float
+
+    @property
+    def end_s(self) -> float:
+        return self.began_s + self._elapsed_s(self.steps)
+
+    @property
+    def longest_s(self) -> float:
+        """Seconds of the last step."""
+        return self.first_s + self.slope_s * (self.steps - 1)
+
+    def cut(self, at_s: float) -> None:
+        """End at the first step boundary at or after `at_s`, if that is earlier (the root of the series' quadratic)."""
+        if self.steps <= 1 or at_s >= self.end_s:
+            return
+        a, b, span = self.first_s, self.slope_s, max(0.0, at_s - self.began_s)
+        half = a - b / 2
+        steps = math.ceil(span / a if b == 0 else (math.sqrt(half * half + 2 * b * span) - half) / b)
+        steps = min(max(steps, 1), self.steps)
+        if self._elapsed_s(steps) < span and steps < self.steps:  # rounding
+            steps += 1
+        self.steps = steps
+
+    def _elapsed_s(self, steps: int) -> float:
+        return steps * self.first_s + self.slope_s * (steps * (steps - 1) / 2)

@@ -1,0 +1,67 @@
+"""Speed, as CPU time on one core: `pytest tests/benchmarks -m benchmark -s` prints the figures (LOG.md keeps them)."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from replay.recorder import Recorder
+from replay.retry import RetryRule
+from replay.virtual import VirtualRun
+from replicas.profile import EngineProfile
+from tests.replay.scenes import cell
+from workloads.request import Workload
+from workloads.storage import read_workload, write_workload
+from workloads.synthesis import Plan, synthesize
+from workloads.trace import load_trace
+
+pytestmark = pytest.mark.benchmark
+
+
+def cpu_s(work: Callable[[], object], repeats: int = 3) -> float:
+    """The least CPU time of some repeats: the machine may be busy, the work is the same."""
+    spent = []
+    for _ in range(repeats):
+        began = time.process_time()
+        work()
+        spent.append(time.process_time() - began)
+    return min(spent)
+
+
+@pytest.fixture(scope="module")
+def workload() -> Workload:
+    plan = Plan(warmup_s=30, steady_s=60, recovery_s=150, trigger={"kind": "spike", "k": 3.0, "d_s": 20.0})
+    return synthesize(load_trace("synthetic"), plan, 16.0, 1)
+
+
+def test_synthesis(workload: Workload) -> None:
+    trace = load_trace("synthetic")
+    spent = cpu_s(lambda: synthesize(trace, Plan(), 55.0, 1)) * 10_000 / len(synthesize(trace, Plan(), 55.0, 1).requests)
+    print(f"\nsynthesize 10,000 requests: {spent:.2f} s CPU")
+    assert spent < 0.5
+
+
+def test_workload_file(workload: Workload, tmp_path: Path) -> None:
+    path = write_workload(workload, tmp_path)
+    spent = cpu_s(lambda: read_workload(path)) * 10_000 / len(workload.requests)
+    print(f"\nread 10,000 requests: {spent:.2f} s CPU")
+    assert spent < 0.5
+
+
+@pytest.mark.parametrize("router", ["round_robin", "least_outstanding", "cache_aware"])
+@pytest.mark.parametrize("collapses", [False, True], ids=["recovers", "collapses"])
+def test_virtual_replay(workload: Workload, router: str, collapses: bool) -> None:
+    rule = RetryRule("r", ttft_timeout_s=10.0, max_attempts=None, cancel=not collapses)
+    profile = EngineProfile.load("h100-vllm-llama8b")
+    made = []
+
+    def replay() -> None:
+        recorder = Recorder()
+        VirtualRun(cell(router, client=rule, replicas=4), workload, profile, recorder).run()
+        made.append(len(recorder.attempts))
+
+    spent = cpu_s(replay)
+    rate = made[0] / spent
+    print(f"\n{router}, {'collapsed' if collapses else 'recovering'}: {made[0]} attempts, {rate:,.0f} attempts a CPU-second")
+    assert rate > 4_000
