@@ -41,7 +41,7 @@ def cell_of(
         trigger=study.trigger.described(),
         observation_age_s=study.observation.age_s,
         observation_jitter_s=study.observation.jitter_s,
-        max_tokens=study.workload.max_tokens,
+        max_tokens=workload.plan["max_tokens"],
         drain_s=study.phases.drain_s,
         seed=seed,
     )

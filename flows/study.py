@@ -46,7 +46,7 @@ class WorkloadChoice(_Strict):
     trace: Annotated[str, Field(min_length=1)] = "synthetic"
     source: str | None = None
     arrival: Arrival = Arrival()
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 2048
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_context_tokens: Annotated[int, Field(ge=2)] | None = None
     stationary_start: bool = True
     deadline_s: PositiveSeconds | None = None

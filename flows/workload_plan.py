@@ -19,7 +19,22 @@ def read_trace(study: Study) -> "Trace":
     trace = read_trace_file(choice.trace, choice.source)
     if choice.arrival.process == "trace" and not trace.has_timestamps:
         raise StudyError(f"workload.arrival.process = 'trace': the trace {choice.trace!r} has no timestamps; use another process")
+    if max_tokens(trace, study) < longest_answer(trace):
+        raise StudyError(
+            f"workload.max_tokens = {choice.max_tokens}: the trace {choice.trace!r} has answers of up to {longest_answer(trace)} "
+            "tokens, which nobody may cut silently; use at least that, or null for the longest answer"
+        )
     return trace
+
+
+def longest_answer(trace: "Trace") -> int:
+    """Tokens of the trace's longest answer (at least 1)."""
+    return max((turn.reply_tokens for c in trace.conversations for turn in c.turns), default=1) or 1
+
+
+def max_tokens(trace: "Trace", study: Study) -> int:
+    """What every client asks for at most: the study's number, or the longest answer of the trace."""
+    return study.workload.max_tokens or longest_answer(trace)
 
 
 def read_trace_file(trace: str, source: str | None = None) -> "Trace":
@@ -52,7 +67,7 @@ def synthesize_workload(trace: "Trace", study: Study, load_rps: float, seed: int
 
 def plan_facts(trace: "Trace", study: Study) -> dict[str, Any]:
     """How the workload of every seed is made: the trace's content and the plan; part of an arm's identity."""
-    return {"trace": trace.provenance["sha256"], **plan_of(study).to_json()}
+    return {"trace": trace.provenance["sha256"], "max_tokens": max_tokens(trace, study), **plan_of(study).to_json()}
 
 
 def plan_of(study: Study) -> "Plan":

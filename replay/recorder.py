@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import accumulate, chain
+from operator import attrgetter
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
@@ -96,8 +98,19 @@ def _write(path: Path, row_type: type, rows: Sequence[object]) -> None:
 
     hints = get_type_hints(row_type)
     schema = pa.schema([(f.name, _arrow_type(hints[f.name])) for f in fields(row_type)])
-    columns = [pa.array([getattr(r, f.name) for r in rows], schema.field(f.name).type) for f in fields(row_type)]
+    columns = [_column(list(map(attrgetter(f.name), rows)), schema.field(f.name).type) for f in fields(row_type)]
     pq.write_table(pa.Table.from_arrays(columns, schema=schema), path, compression="zstd")
+
+
+def _column(values: list[Any], kind: Any) -> Any:
+    """An arrow array; lists go in as one flat array with offsets, which is several times faster."""
+    import pyarrow as pa
+
+    if not pa.types.is_list(kind):
+        return pa.array(values, kind)
+    offsets = [0, *accumulate(map(len, values))]
+    flat = pa.array(list(chain.from_iterable(values)), kind.value_type)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
 
 
 def _arrow_type(hint: Any) -> Any:

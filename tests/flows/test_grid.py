@@ -17,7 +17,7 @@ def study() -> Study:
 
 
 def planned(folder: str = "a") -> dict[int, PlannedWorkload]:
-    plan: dict[str, Any] = {"trace": "t"}
+    plan: dict[str, Any] = {"trace": "t", "max_tokens": 2048}
     return {seed: PlannedWorkload(Path(folder) / f"h{seed}.parquet", f"h{seed}", 100 * seed, plan) for seed in (1, 2, 3)}
 
 
