@@ -17,7 +17,7 @@ def choose(
     """
     if resume is None:
         chosen = load_study(study or "quickstart", sets, seed)
-        path = Path(out) if out else new_folder(chosen, Path("runs"))
+        path = Path(out) if out is not None else new_folder(chosen, Path("runs"))
         check_new(path)
         return chosen, path.absolute()
     if out is not None:

@@ -74,8 +74,9 @@ def doctor() -> None:
     """Say what is installed, which engines, GPUs and gateways were found, and what can run here."""
     from flows.doctor import findings
 
-    width = max(len(name) for name, _ in findings())
-    for name, text in findings():
+    found = list(findings())
+    width = max(len(name) for name, _ in found)
+    for name, text in found:
         click.echo(f"{name:<{width}}  {text}")
 
 
@@ -107,8 +108,12 @@ def import_trace(name: str, from_path: str | None, out: str | None) -> None:
     path = Path(out or f"data/{name}.parquet")
     if from_path is not None and not Path(from_path).is_file():
         raise ValueError(f"--from {from_path}: no such file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    found = convert(name, from_path, path)
+    if path.is_dir():
+        raise ValueError(f"--out {path}: is a folder; name a file")
+    try:
+        found = convert(name, from_path, path)
+    except OSError as error:
+        raise ValueError(f"--out {path}: cannot be written: {error.strerror or error}") from error
     dropped = ", ".join(f"{count} {reason}" for reason, count in found.provenance["rows_dropped"].items()) or "none"
     click.echo(f"{len(found.conversations)} sessions, {found.turn_count} turns; rows dropped: {dropped}", err=True)
     click.echo(str(path))

@@ -8,11 +8,20 @@ from pathlib import Path
 
 def report_failure(what: str, error: Exception, log: Path | None = None) -> None:
     """One line on stderr that names the log; without a log (or its folder) a temporary file takes the traceback."""
-    if log is None or not log.parent.is_dir():
+    if log is None or not log.parent.is_dir() or not _logged(error, log):
         log = Path(tempfile.mkstemp(prefix="stampede-", suffix=".log")[1])
-    with log.open("a", encoding="utf-8") as file:
-        traceback.print_exception(error, file=file)
+        _logged(error, log)
     say(f"{what}: {type(error).__name__}: {error}; log: {log}")
+
+
+def _logged(error: Exception, log: Path) -> bool:
+    """Whether the traceback could be written: the failure may be a full disk or a folder that cannot be written."""
+    try:
+        with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            traceback.print_exception(error, file=file)
+    except OSError:
+        return False
+    return True
 
 
 def say(line: str) -> None:

@@ -66,13 +66,24 @@ def grid(study: Study, workloads: Mapping[int, PlannedWorkload], load_rps: float
 
 
 def is_finished(cell: Cell, folder: Path) -> bool:
-    """True where `folder` holds this very cell: same id, same workload content, made by the present code."""
+    """True where `folder` holds this very cell, whole: same id, same workload content, made by the present code."""
     try:
         found = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     key = (found.get("cell_id"), found.get("workload_hash"), found.get("code_hash"))
-    return key == (cell.cell_id, cell.workload_hash, code_hash())
+    names = ("attempts", "samples", "decisions")
+    return key == (cell.cell_id, cell.workload_hash, code_hash()) and all(_is_whole(folder / f"{n}.parquet") for n in names)
+
+
+def _is_whole(path: Path) -> bool:
+    """True for a Parquet file with its end: a lost or cut one means that its cell must run again."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-4, 2)
+            return file.read() == b"PAR1"
+    except OSError:
+        return False
 
 
 def remaining(cells: Sequence[Cell], cells_folder: Path) -> list[Cell]:

@@ -12,6 +12,8 @@ from flows.study import DERIVED_KEYS, Study, StudyError
 from flows.study_text import line_of, parse
 
 PRESETS = Path(__file__).parent / "presets"
+MAX_DEPTH = 20
+"""Parts of a key path in --set; the study's own keys are at most 6 deep."""
 KeyPath = tuple[str | int, ...]
 
 
@@ -44,9 +46,10 @@ def load_study(name_or_path: str, sets: list[str] | None = None, seed: int | Non
     if seed is not None:
         study = _shifted(study, seed)
     for key_path, value, allowed in check_names(study, trace_known):
-        raise StudyError(f"{source.place(key_path)}: {dotted(key_path)} = {value!r}: {allowed}")
+        raise StudyError(f"{source.place(key_path)}: {dotted(key_path)} = {_short(value)}: {allowed}")
     if study.load.rps is not None:
         study.check_size(study.load.rps)
+        study.check_enough(study.load.rps)
     study.check_size(1e-3)
     return study
 
@@ -72,9 +75,11 @@ def apply_set(data: dict[str, Any], change: str) -> KeyPath:
     """Put `key.path=value` (value is YAML; list positions are numbers) into `data`; returns the path."""
     key, equals, value_text = change.partition("=")
     if not equals or not key.strip():
-        raise StudyError(f"--set {change}: must be key.path=value")
-    value = parse(value_text, f"--set {change}")
+        raise StudyError(f"--set {_cut(change)}: must be key.path=value")
+    value = parse(value_text, f"--set {_cut(change)}")
     path: KeyPath = tuple(int(part) if part.isdecimal() else part for part in key.strip().split("."))
+    if len(path) > MAX_DEPTH:
+        raise StudyError(f"--set {_cut(change)}: no key lies {len(path)} deep; at most {MAX_DEPTH}")
     if len(path) == 2 and path[0] == "load" and isinstance(data.get("load"), dict):
         data["load"] = {}  # fraction and rps exclude each other, so setting one replaces the other
     if len(path) > 1 and path[0] not in data and path[0] in Study.model_fields:
@@ -99,7 +104,9 @@ def _child(target: Any, part: str | int, path: KeyPath, change: str) -> Any:
         if target.get(str(part)) is None:
             target[str(part)] = {}
         return target[str(part)]
-    if isinstance(target, list) and isinstance(part, int) and part < len(target):
+    if isinstance(target, list) and isinstance(part, int) and part <= len(target):
+        if part == len(target):
+            target.append({})
         if isinstance(target[part], str):
             target[part] = {"name": target[part]}
         return target[part]
@@ -120,10 +127,10 @@ def _put(target: Any, path: KeyPath, value: Any, change: str) -> None:
 
 def _no_place(target: Any, path: KeyPath, change: str) -> NoReturn:
     if isinstance(target, list):
-        allowed = f"{dotted(path[:-1])} is a list of {len(target)}: use a position from 0 to {len(target) - 1}"
+        allowed = f"{dotted(path[:-1])} is a list of {len(target)}: use a position from 0 to {len(target)} (one more)"
     else:
         allowed = f"{dotted(path[:-1])} is {target!r}, which holds no keys"
-    raise StudyError(f"--set {change}: {dotted(path)}: {allowed}")
+    raise StudyError(f"--set {_cut(change)}: {dotted(path)}: {allowed}")
 
 
 class _Source:
@@ -133,9 +140,11 @@ class _Source:
         self.file, self.text, self.changed = file, text, changed
 
     def place(self, path: KeyPath) -> str:
+        keys = [str(part) for part in path]
         for set_path, change in reversed(self.changed.items()):
-            if path[: len(set_path)] == set_path or set_path[: len(path)] == path:
-                return f"--set {change}"
+            changed = [str(part) for part in set_path]
+            if keys[: len(changed)] == changed or changed[: len(keys)] == keys:
+                return f"--set {_cut(change)}"
         line = line_of(self.text, path)
         return f"{self.file}:{line}" if line else self.file
 
@@ -166,7 +175,13 @@ def _explained(path: KeyPath, error: Any) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        return _cut(repr(value))
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "(a huge number)"
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 

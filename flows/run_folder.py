@@ -27,10 +27,13 @@ class RunFolder:
         self.log = self.path / "run.log"
 
     def create(self, study: Study) -> None:
-        """Make a new folder that holds the resolved study; StudyError when it exists and is not empty."""
+        """Make a new folder that holds the resolved study; StudyError when it exists and is not empty, or cannot be made."""
         check_new(self.path)
-        for folder in (self.workloads, self.cells):
-            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for folder in (self.workloads, self.cells):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"--out {self.path}: cannot be made: {error.strerror}; name a folder that can be written") from error
         write_aside(self.study, study.to_yaml())
 
     def check_same(self, study: Study, hash_key: str = "content_hash") -> None:
@@ -41,13 +44,20 @@ class RunFolder:
         here = study.resolved()
         if there.get(hash_key) != here[hash_key]:
             differing = ", ".join(key for key in here if key != hash_key and there.get(key) != here[key])
+            if not differing:
+                raise StudyError(
+                    f"{self.study}: changed since the run began (its {hash_key} is another); run it into a new folder"
+                )
             raise StudyError(f"--resume {self.path}: it holds another study; these keys differ: {differing}")
 
     def read_manifest(self) -> dict[str, Any]:
         """What the manifest says so far; empty before the first one."""
         if not self.manifest.is_file():
             return {}
-        found: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
+        try:
+            found: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise StudyError(f"{self.manifest}: not JSON: {error}; delete it to go on without what it said") from error
         return found
 
     @contextmanager
@@ -66,9 +76,17 @@ class RunFolder:
 
 
 def check_new(path: Path) -> None:
-    """StudyError when a folder already holds something."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise StudyError(f"--out {path}: already exists; name a new folder, or continue it with --resume {path}")
+    """StudyError when a folder already holds something or could not be made."""
+    try:
+        if path.is_dir() and any(path.iterdir()):
+            raise StudyError(f"--out {path}: already exists; name a new folder, or continue it with --resume {path}")
+        there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    except OSError as error:
+        raise StudyError(f"--out {str(path)[:200]}: cannot be a folder: {error.strerror}") from error
+    if not there.is_dir():
+        raise StudyError(f"--out {path}: {there} is a file, not a folder; name a new folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StudyError(f"--out {path}: {there} cannot be written; name a folder that can")
 
 
 def resumable(path: Path) -> Path:
@@ -82,5 +100,8 @@ def resumable(path: Path) -> Path:
 def write_aside(path: Path, text: str) -> None:
     """Write a whole text file aside, then rename: existence means complete."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -2,23 +2,35 @@
 
 import hashlib
 import json
+import unicodedata
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from replay.cell import Named, PoolSpec, SessionRule
 from replay.retry import RetryRule
 from replicas.profile import EngineProfile
 from replicas.view import Role
 
+MIN_STEADY_REQUESTS = 10
+"""A load that plans fewer first attempts than this in the steady phase of a seed says nothing of a normal day."""
 MAX_PLANNED_REQUESTS = 20_000_000
 """A study that plans more first attempts than this (over all cells) is refused: it would not fit one machine's day."""
 
 Seconds = Annotated[float, Field(ge=0, le=1e7)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=1e7)]
-Label = Annotated[str, Field(min_length=1, max_length=80)]
+
+
+def _one_line(text: str) -> str:
+    if not text.strip() or any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in text):
+        raise ValueError("must be one line of text without control characters")
+    return text
+
+
+Label = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_one_line)]
 
 
 class StudyError(ValueError):
@@ -49,7 +61,7 @@ class WorkloadChoice(_Strict):
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_context_tokens: Annotated[int, Field(ge=2)] | None = None
     stationary_start: bool = True
-    deadline_s: PositiveSeconds | None = None
+    deadline_s: Annotated[float, Field(ge=1e-6, le=1e7)] | None = None
 
 
 class Load(_Strict):
@@ -104,7 +116,16 @@ class Pool(_Strict):
         return self
 
     def spec(self) -> PoolSpec:
-        return PoolSpec(f"{self.replicas} × {self.profile}", self.replicas, self.profile, dict(self.changes), tuple(self.roles))
+        """The pool as a cell holds it; a profile's file is named in full, so that the cell runs from anywhere."""
+        named = Path(self.profile)
+        return PoolSpec(
+            label=f"{self.replicas} × {named.stem}" + "".join(f", {key} {value}" for key, value in self.changes.items()),
+            replicas=self.replicas,
+            profile=str(named.absolute()) if named.suffix == ".json" else self.profile,
+            profile_hash=EngineProfile.load(self.profile).content_hash,
+            changes=dict(self.changes),
+            roles=tuple(self.roles),
+        )
 
 
 class NamedChoice(_Strict):
@@ -187,7 +208,7 @@ class Slo(_Strict):
 
 
 class Report(_Strict):
-    title: str | None = None
+    title: Label | None = None
 
 
 class Study(_Strict):
@@ -258,10 +279,18 @@ class Study(_Strict):
                 f"{planned:.3g} requests; at most {MAX_PLANNED_REQUESTS:.0e} are allowed: lower load, phases, arms or seeds"
             )
 
+    def check_enough(self, load_rps: float) -> None:
+        """StudyError when the steady phase of a seed would see fewer than MIN_STEADY_REQUESTS."""
+        if load_rps * self.phases.steady_s < MIN_STEADY_REQUESTS:
+            raise StudyError(
+                f"load of {load_rps:g} rps over phases.steady_s = {self.phases.steady_s:g} plans "
+                f"{load_rps * self.phases.steady_s:.2g} requests a seed; at least {MIN_STEADY_REQUESTS} are needed: raise either"
+            )
+
     def resolved(self) -> dict[str, Any]:
         """The study with every default written out, seeds listed, the engine profile's hash and the hash of all that."""
-        profile = EngineProfile.load(self.pool.profile).to_json()
-        content = {**self.model_dump(mode="json"), "profile_hash": content_hash(profile)}
+        profile = EngineProfile.load(self.pool.profile)
+        content = {**self.model_dump(mode="json"), "profile_hash": profile.content_hash}
         return {**content, "content_hash": content_hash(content)}
 
     def to_yaml(self) -> str:

@@ -8,6 +8,9 @@ import yaml
 
 from flows.study import StudyError
 
+MAX_VALUES = 100_000
+"""A study of more values than this is a mistake or an attack."""
+
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML that reads 1e9 as a number (PyYAML alone reads it as text) and refuses a key given twice."""
@@ -19,13 +22,17 @@ _Loader.add_implicit_resolver(
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    loader.flatten_mapping(node)
     seen: set[object] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
         seen.add(key)
+    loader.flatten_mapping(node)  # only now: a key of its own may replace a merged one (<<)
     return loader.construct_mapping(node, deep=True)
 
 
@@ -35,12 +42,29 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 def parse(text: str, place: str) -> Any:
     """The value of a YAML text; StudyError "PLACE:LINE: …" when it is not YAML."""
     try:
+        if _size(yaml.compose(text, _Loader), {}) > MAX_VALUES:
+            raise StudyError(f"{place}: its aliases stand for more than {MAX_VALUES} values; write them out, or fewer")
         return yaml.load(text, _Loader)
+    except StudyError:
+        raise
+    except RecursionError as error:
+        raise StudyError(f"{place}: not valid YAML: nested too deeply") from error
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise StudyError(f"{place}{line}: not valid YAML: {error.problem or error.context}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise StudyError(f"{place}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _size(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """Values under a node with every alias written out, so that a few lines cannot stand for billions; 1 for one in itself."""
+    if node is None or id(node) in known:
+        return 0 if node is None else known[id(node)]
+    known[id(node)] = 1
+    inner = node.value if isinstance(node, yaml.CollectionNode) else []
+    parts = [part for item in inner for part in (item if isinstance(item, tuple) else (item,))]
+    known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
 
 
 def line_of(text: str, path: tuple[str | int, ...]) -> int | None:

@@ -24,7 +24,18 @@ def read_trace(study: Study) -> "Trace":
             f"workload.max_tokens = {choice.max_tokens}: the trace {choice.trace!r} has answers of up to {longest_answer(trace)} "
             "tokens, which nobody may cut silently; use at least that, or null for the longest answer"
         )
+    _check_usable(trace, study)
     return trace
+
+
+def _check_usable(trace: "Trace", study: Study) -> None:
+    """StudyError for a trace that no workload can be made of: empty, all beyond the context, or without two start times."""
+    from workloads.synthesis import check_usable
+
+    try:
+        check_usable(trace, plan_of(study))
+    except ValueError as error:
+        raise StudyError(f"workload.trace = {study.workload.trace!r}: {error}") from error
 
 
 def longest_answer(trace: "Trace") -> int:

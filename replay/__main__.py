@@ -33,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{given.cell}: not a cell: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     folder = given.out or Path(cell.cell_id)
+    if folder.exists() and not _is_cell(folder, cell.cell_id):
+        print(f"--out {folder}: exists and is not this cell ({cell.cell_id}); name another folder", file=sys.stderr)
+        return 2
     answer = run(cell, folder)
     if not answer["ok"]:
         print(answer["error"], file=sys.stderr)
@@ -47,6 +50,14 @@ def read_cell(path: Path) -> Cell:
     if not isinstance(data, dict):
         raise ValueError("must be a JSON object")
     return Cell.from_json(json.dumps(data.get("spec", data)))
+
+
+def _is_cell(folder: Path, cell_id: str) -> bool:
+    """True where the folder holds a run of this cell, which may be run again in its place."""
+    try:
+        return bool(json.loads((folder / "cell.json").read_text(encoding="utf-8"))["cell_id"] == cell_id)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def run(cell: Cell, folder: Path) -> dict[str, Any]:

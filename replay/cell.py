@@ -8,6 +8,9 @@ from typing import Any
 
 from replay.retry import RetryRule
 from replicas.view import Role
+from workloads.draws import purpose_id, uniform
+
+_POLL = purpose_id("observation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +26,14 @@ class Named:
 class PoolSpec:
     """`replicas` copies of one engine profile (by name or file) with some fields changed.
 
-    `roles` gives each replica's part in a prefill/decode pool; empty = every replica does both.
+    `profile_hash` names the profile's content (the file's place is no part of an arm). `roles` gives each replica's part in a
+    prefill/decode pool; empty = every replica does both.
     """
 
     label: str
     replicas: int
     profile: str
+    profile_hash: str = ""
     changes: dict[str, Any] = field(default_factory=dict)
     roles: tuple[Role, ...] = ()
 
@@ -73,10 +78,12 @@ class Cell:
     plan: dict[str, Any] = field(default_factory=dict)
 
     def arm(self) -> dict[str, Any]:
-        """All that the arm shares over its seeds (no seed, no file, no workload hash)."""
+        """All that the arm shares over its seeds (no seed, no file's place, no workload hash)."""
         content = asdict(self)
         for key in ("seed", "workload", "workload_hash"):
             del content[key]
+        if self.pool.profile_hash:
+            del content["pool"]["profile"]
         return content
 
     @property
@@ -87,6 +94,11 @@ class Cell:
     @property
     def cell_id(self) -> str:
         return f"{self.arm_id}-s{self.seed}"
+
+    def poll_after_s(self, replica_id: int, number: int) -> float:
+        """Seconds between a replica's poll number `number` and the next: the observation's age ± its jitter, at least 1 ms."""
+        jitter = self.observation_jitter_s * (2 * uniform(self.seed, _POLL, replica_id, number) - 1)
+        return max(0.001, self.observation_age_s + jitter)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, sort_keys=True)

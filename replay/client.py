@@ -59,6 +59,8 @@ class Client:
     """
 
     def __init__(self, workload: Workload, rule: RetryRule, session: SessionRule, seed: int, effects: ClientEffects) -> None:
+        if rule.idle_timeout_s is not None:
+            raise ValueError("client.idle_timeout_s: no driver watches single chunks yet; it must be null")
         self._requests = workload.requests
         self._horizon_s = workload.horizon_s
         self._rule, self._session, self._seed, self._effects = rule, session, seed, effects
@@ -71,8 +73,12 @@ class Client:
         self.counts = {"planned": len(self._requests), "ok": 0, "failed": 0, "censored": 0, "abandoned": 0, "not_due": 0}
         self.abandoned: list[Request] = []
         for request in self._requests:
-            if request.arrival_s is not None:
+            if request.arrival_s is None:
+                continue
+            if request.arrival_s < self._horizon_s:
                 heappush(self._timers, (request.arrival_s, _DUE, request.request_id, 1))
+            else:
+                self.counts["not_due"] += self._turns_from(request.request_id, request.session_id)
 
     @property
     def open_attempts(self) -> int:
@@ -113,9 +119,8 @@ class Client:
             if not root.outcome:
                 root.outcome = "censored"
                 self.counts["censored"] += 1
-        known = sum(v for k, v in self.counts.items() if k != "planned")
-        self.counts["not_due"] = self.counts["planned"] - known
-        self.counts["scheduled"] = self.counts["planned"] - self.counts["not_due"]
+                self.counts["not_due"] += self._turns_from(root.request.request_id + 1, root.request.session_id)
+        self.counts["scheduled"] = len(self._roots) + len(self.abandoned)
         started = list(self._open.values())
         open_ids = {attempt.root.request.request_id for attempt in started}
         waiting = [
@@ -162,24 +167,23 @@ class Client:
 
     def _settle(self, attempt: ClientAttempt, ok: bool, now_s: float) -> None:
         root = attempt.root
-        if not ok and self._may_retry(root):
-            number = root.attempts + 1
+        number = root.attempts + 1
+        if not ok and (self._rule.max_attempts is None or number <= self._rule.max_attempts):
             at_s = now_s + self._rule.backoff_before(number, self._seed, root.request.request_id)
-            if at_s < root.deadline_s:
+            if at_s < root.deadline_s and self._pay_for_retry():
                 heappush(self._timers, (at_s, _DUE, root.request.request_id, number))
                 return
         root.outcome = "ok" if ok else "failed"
         self.counts[root.outcome] += 1
         self._next_turn(root, ok, now_s)
 
-    def _may_retry(self, root: Root) -> bool:
-        rule = self._rule
-        if rule.max_attempts is not None and root.attempts >= rule.max_attempts:
+    def _pay_for_retry(self) -> bool:
+        """Take a token from the retry budget, where there is one; False when it is spent."""
+        if self._rule.budget is None:
+            return True
+        if self._tokens < 1:
             return False
-        if rule.budget is not None:
-            if self._tokens < 1:
-                return False
-            self._tokens -= 1
+        self._tokens -= 1
         return True
 
     def _next_turn(self, root: Root, ok: bool, now_s: float) -> None:
@@ -197,14 +201,21 @@ class Client:
         at_s = now_s + (request.think_s or 0.0)
         if at_s < self._horizon_s:
             heappush(self._timers, (at_s, _DUE, following, 1))
+        else:
+            self.counts["not_due"] += self._turns_from(following, session_id)
+
+    def _turns_from(self, request_id: int, session_id: int) -> int:
+        """How many turns a session has from a request on."""
+        turns = 0
+        while request_id + turns < len(self._requests) and self._requests[request_id + turns].session_id == session_id:
+            turns += 1
+        return turns
 
     def _abandon(self, session_id: int, first: int) -> None:
         self._lost.pop(session_id, None)
-        for request in self._requests[first:]:
-            if request.session_id != session_id:
-                return
-            self.abandoned.append(request)
-            self.counts["abandoned"] += 1
+        turns = self._turns_from(first, session_id)
+        self.abandoned += self._requests[first : first + turns]
+        self.counts["abandoned"] += turns
 
     def _segments(self, request: Request) -> tuple[Segment, ...]:
         """The prompt as this client can write it: a reply it never received (or, with `history: trace`, any reply) is the

@@ -47,7 +47,12 @@ class Ledger:
         rid = attempt.request.rid
         if attempt.stage == "decode":
             return self._row_of[rid]
-        decision = attempt.decision
+        decision, row = attempt.decision, self._row_of.get(rid)
+        if row is not None and row.sent_us is None:  # the client gave up while the router held it: that row is this try
+            row.client_attempt, row.router_try = self._attempts[rid].number, attempt.router_try
+            row.replica_id, row.prefill_id, row.sent_us = decision.replica_id, decision.prefill_id, to_us(now_s)
+            row.error = "client gave up before it was sent"
+            return row
         row = self._recorder.open_row(self._attempts[rid], attempt.router_try, decision.replica_id, decision.prefill_id, now_s)
         self._row_of[rid] = row
         if rid in self._given_up:
@@ -70,7 +75,7 @@ class Ledger:
         """The client's patience is over: its open row ends, or a row says that nothing was under way for it."""
         row = self._row_of.get(attempt.rid)
         if row is None or row.ended_us is not None:  # held in the router, or between two router tries
-            row = self._recorder.open_row(attempt, 0, None, None, None)
+            row = self._row_of[attempt.rid] = self._unsent_row(attempt)
         self.end_row(row, now_s, "timeout", 0, "client gave up")
         if cancel:
             self._forget(attempt.rid)
@@ -85,12 +90,20 @@ class Ledger:
         self._forget(rid)
 
     def close(self, started: list[ClientAttempt], waiting: list[ClientAttempt]) -> None:
-        """The run is over; attempts that never reached a replica, or were not due yet, get their (censored) row."""
+        """The run is over; attempts that are at no replica, or were not due yet, get their (censored) row."""
         for attempt in waiting:
             self._recorder.open_row(attempt, 0, None, None, None).error = "waiting for its next attempt"
         for attempt in started:
-            if attempt.rid not in self._row_of:
-                self._recorder.open_row(attempt, 0, None, None, None).error = "held in the router"
+            row = self._row_of.get(attempt.rid)
+            if row is None or row.ended_us is not None:
+                self._unsent_row(attempt).error = "held in the router"
+
+    def _unsent_row(self, attempt: ClientAttempt) -> Attempt:
+        """The row of an attempt that is at no replica; after an earlier try it is no attempt of its own (`client_attempt` 0)."""
+        row = self._recorder.open_row(attempt, 0, None, None, None)
+        if attempt.rid in self._row_of:
+            row.client_attempt = 0
+        return row
 
     def _forget(self, rid: int) -> None:
         self._attempts.pop(rid, None)

@@ -1,18 +1,21 @@
 """The wall-clock driver: the same client, router, policy and guards as in virtual time, against replicas on loopback HTTP.
 
-First form: one process, the router inside it, replicas that speak `replicas.served`'s dialect. It decides nothing.
+First form: one process, the router inside it, replicas that speak `replicas.served`'s dialect, no samples of their gauges, and
+no word on the work of an attempt that was hung up. It decides nothing.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from itertools import count
+from typing import Any
 
 from replay.cell import Cell
 from replay.client import INF, Client, ClientAttempt
 from replay.ledger import Ledger
 from replay.recorder import Recorder, decision_row, to_us
 from replay.rows import Attempt
-from replay.stream import StreamEnd, fetch_gauges, stream_completion
+from replay.stream import NoGauges, StreamEnd, fetch_gauges, stream_completion
 from replicas.view import Observation, ReplicaView
 from routers.factory import build_router
 from routers.policy import Decision, RoutedRequest
@@ -36,6 +39,7 @@ class LiveRun:
         self._ledger = Ledger(recorder, cell.max_tokens)
         self._streams: dict[int, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._fault: BaseException | None = None
         self._changed = asyncio.Event()
         self.client = Client(workload, cell.client, cell.session, cell.seed, self)
         views = [ReplicaView(i, role=role) for i, role in enumerate(cell.pool.all_roles())]
@@ -46,17 +50,21 @@ class LiveRun:
             views,
             self,
             cell.seed,
-            on_decision=self._on_decision,
+            on_decision=self._on_decision if cell.record_decisions else None,
         )
 
     def now_s(self) -> float:
         return asyncio.get_running_loop().time() - self._epoch_s
 
     async def run(self) -> None:
-        """Returns when every answer is in and nothing is due any more, or when the drain is over."""
-        polls = [asyncio.ensure_future(self._poll(i)) for i in range(len(self._ports))]
+        """Returns when every answer is in and nothing is due any more, or when the drain is over.
+
+        Raises what one of its own tasks raised: a fault of ours, never of a replica.
+        """
+        for replica_id in range(len(self._ports)):
+            self._spawn(self._poll(replica_id))
         try:
-            while True:
+            while self._fault is None:
                 now_s = self.now_s()
                 if self.router.next_wake_s() <= now_s:
                     self.router.on_wake(now_s)
@@ -67,10 +75,27 @@ class LiveRun:
                     break
                 await self._wait_until(min(due_s, self._end_s))
         finally:
-            for task in [*polls, *self._streams.values(), *self._background]:
+            tasks = list(self._background)
+            for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._ledger.close(*self.client.close())
             self._recorder.abandoned(self.client.abandoned)
+        if self._fault is not None:
+            raise self._fault
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task whose failure ends the run instead of vanishing."""
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._on_task_done)
+        return task
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._fault = self._fault or task.exception()
+            self._changed.set()
 
     async def _wait_until(self, at_s: float) -> None:
         self._changed.clear()
@@ -92,8 +117,7 @@ class LiveRun:
 
     def send(self, attempt: Try, now_s: float) -> None:
         row = self._ledger.open_try(attempt, now_s)
-        task = asyncio.ensure_future(self._stream(attempt, row, self._body(attempt)))
-        self._streams[attempt.try_id] = task
+        self._streams[attempt.try_id] = self._spawn(self._stream(attempt, row, self._body(attempt)))
 
     def abort(self, try_id: int, now_s: float) -> None:
         task = self._streams.pop(try_id, None)
@@ -101,9 +125,7 @@ class LiveRun:
             task.cancel()
 
     def probe(self, replica_id: int, now_s: float) -> None:
-        task = asyncio.ensure_future(self._probe(replica_id))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._spawn(self._probe(replica_id))
 
     def answer(self, rid: int, end: RequestEnd, now_s: float) -> None:
         self._ledger.answer(rid, end, now_s)
@@ -140,13 +162,12 @@ class LiveRun:
         end = await stream_completion(self._ports[attempt.replica_id], body, on_first_chunk)
         now_s = self.now_s()
         self._streams.pop(try_id, None)
-        ok = end.status == 200 and end.done and not end.error
-        self._settle_row(row, attempt, end, ok, now_s)
-        self.router.on_try_end(try_id, ok, end.status, now_s, end.error)
+        self._settle_row(row, attempt, end, now_s)
+        self.router.on_try_end(try_id, end.ok, end.status, now_s, end.error)
         self._changed.set()
 
-    def _settle_row(self, row: Attempt, attempt: Try, end: StreamEnd, ok: bool, now_s: float) -> None:
-        usage = end.usage
+    def _settle_row(self, row: Attempt, attempt: Try, end: StreamEnd, now_s: float) -> None:
+        usage, ok = end.usage, end.ok
         row.engine_ended_us = to_us(now_s)
         if ok:
             cached = usage.get("prompt_tokens_details", {}).get("cached_tokens", 0)
@@ -167,25 +188,28 @@ class LiveRun:
     async def _observe(self, replica_id: int) -> Observation:
         began_s = self.now_s()
         gauges = await fetch_gauges(self._ports[replica_id])
-        return Observation(
-            waiting=int(gauges["vllm:num_requests_waiting"]),
-            running=int(gauges["vllm:num_requests_running"]),
-            kv_used=gauges["vllm:kv_cache_usage_perc"],
-            latency_s=self.now_s() - began_s,
-        )
+        try:
+            return Observation(
+                waiting=int(gauges["vllm:num_requests_waiting"]),
+                running=int(gauges["vllm:num_requests_running"]),
+                kv_used=gauges["vllm:kv_cache_usage_perc"],
+                latency_s=gauges.get("stampede:latency_seconds", self.now_s() - began_s),
+            )
+        except KeyError as error:
+            raise NoGauges(f"replica {replica_id}: no gauge {error}") from error
 
     async def _probe(self, replica_id: int) -> None:
         try:
             seen = await self._observe(replica_id)
-        except ConnectionError:
+        except NoGauges:
             return  # no answer is no news: the probe expires
         self.router.on_probe(replica_id, seen, self.now_s())
 
     async def _poll(self, replica_id: int) -> None:
-        while True:
-            with contextlib.suppress(ConnectionError):  # no answer: the view keeps its old news, which grows older
+        for number in count():
+            with contextlib.suppress(NoGauges):  # no answer: the view keeps its old news, which grows older
                 self.router.on_observation(replica_id, await self._observe(replica_id), self.now_s())
-            await asyncio.sleep(self._cell.observation_age_s)
+            await asyncio.sleep(self._cell.poll_after_s(replica_id, number))
 
     def _on_decision(
         self, request: RoutedRequest, decision: Decision, router_try: int, seen: Sequence[ReplicaView], now_s: float

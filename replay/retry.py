@@ -11,7 +11,7 @@ _JITTER = purpose_id("client-backoff")
 class RetryRule:
     """A client's patience.
 
-    Timeouts in seconds, None = never: to the first token, between chunks, in total, each from the attempt's own start.
+    Timeouts in seconds, None = never: to the first token and in total, each from when the attempt was due; between chunks.
     `max_attempts` counts the first one; None = for ever (until the request's deadline or the end of the drain). The backoff
     before attempt n+1 is `backoff_s·backoff_factor^(n-1)`, at most `backoff_max_s`, times 1 ± `jitter`. `budget` is the share
     of retries among recent first attempts that the client population allows itself (a token bucket: every first attempt adds
@@ -33,10 +33,11 @@ class RetryRule:
     cancel: bool = True
 
     def __post_init__(self) -> None:
-        if self.max_attempts is None and self.backoff_s * (1 - self.jitter) <= 0:
-            raise ValueError("max_attempts null (retry for ever) needs backoff_s > 0 and jitter < 1")
+        if self.max_attempts is None and min(self.backoff_s, self.backoff_max_s) * (1 - self.jitter) <= 0:
+            raise ValueError("max_attempts null (retry for ever) needs backoff_s > 0, backoff_max_s > 0 and jitter < 1")
 
     def backoff_before(self, attempt: int, seed: int, request_id: int) -> float:
         """Seconds to wait before client attempt `attempt` (2, 3, …)."""
-        base = min(self.backoff_max_s, self.backoff_s * self.backoff_factor ** (attempt - 2))
+        growth = self.backoff_factor ** min(attempt - 2, 64)  # beyond that only a factor of about 1 is not at its limit yet
+        base = min(self.backoff_max_s, self.backoff_s * growth)
         return base * (1 + self.jitter * (2 * uniform(seed, _JITTER, request_id, attempt) - 1))

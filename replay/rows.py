@@ -12,7 +12,9 @@ class Attempt:
     `engine_ended_us` the engine's (later for orphaned work). `prefilled_tokens` and `decoded_tokens` is the work the engine
     did for it, wasted or not. `outcome`: ok, timeout, refused, error, abandoned, censored. A turn that was never sent because
     its session quit is a row with attempt 0, outcome abandoned and no times. `client_attempt` 0 means never started: such a
-    turn, or a request that waited for its next attempt when the run ended (outcome censored, `scheduled_us` = when it was due).
+    turn, a request that waited for its next attempt when the run ended (outcome censored, `scheduled_us` = when it was due), or
+    an attempt that was between two router tries when its client gave up (timeout) or the run ended (censored). An attempt that
+    was sent after its client gave up keeps one row: its `sent_us` is later than its `ended_us`.
     """
 
     request_id: int

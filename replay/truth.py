@@ -22,7 +22,7 @@ class PoolTruth:
         """Seconds to the last token, at the batch that the replica would run then."""
         engine = self._engines[replica_id]
         batch = min(engine.running + engine.waiting + 1, engine.profile.max_running)
-        step_s = engine.step_s(batch, engine.kv_sum + request.prompt.tokens)
+        step_s = engine.step_s(batch, engine.kv_tokens(now_s) + request.prompt.tokens)
         return self.predicted_ttft_s(replica_id, request, now_s) + self._output_tokens(request.rid) * step_s
 
     def _own_prefill_s(self, engine: Engine, request: RoutedRequest) -> float:

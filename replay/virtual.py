@@ -22,20 +22,16 @@ from replicas.view import Observation, ReplicaView
 from routers.factory import build_router
 from routers.policy import Decision, RoutedRequest
 from routers.tries import RequestEnd, Try
-from workloads.draws import purpose_id, uniform
 from workloads.request import Workload
 
 PROBE_ROUND_TRIP_S = 0.001
 REFUSALS = {400: "prompt longer than the context", 503: "engine queue full"}
-_POLL = purpose_id("observation")
 
 
 class VirtualRun:
     """One cell in virtual time. `run` returns when nothing is left to happen, or when the drain is over."""
 
     def __init__(self, cell: Cell, workload: Workload, profile: EngineProfile, recorder: Recorder) -> None:
-        if cell.client.idle_timeout_s is not None:
-            raise ValueError("client.idle_timeout_s: virtual time has no single chunks, so it must be null here")
         self._cell, self._recorder = cell, recorder
         self.engines = [Engine(profile) for _ in range(cell.pool.replicas)]
         self._engine_due: list[tuple[float, int]] = []
@@ -86,7 +82,7 @@ class VirtualRun:
                 heappop(timers)[2](now_s)
             else:
                 client.on_wake(now_s)
-        self._close()
+        self._close(now_s)
         return now_s
 
     # What the client asks for ------------------------------------------------------------------------------------------
@@ -126,7 +122,7 @@ class VirtualRun:
             self._note_engine(replica_id)
 
     def probe(self, replica_id: int, now_s: float) -> None:
-        self._after(PROBE_ROUND_TRIP_S, now_s, lambda t: self.router.on_probe(replica_id, self._observe(replica_id), t))
+        self._after(PROBE_ROUND_TRIP_S, now_s, lambda t: self.router.on_probe(replica_id, self._observe(replica_id, t), t))
 
     def answer(self, rid: int, end: RequestEnd, now_s: float) -> None:
         self._ledger.answer(rid, end, now_s)
@@ -152,18 +148,18 @@ class VirtualRun:
         if sequence.ended_s is None:  # decoding, or preempted at this very boundary
             return
         del self._live[sequence.try_id]
-        self._settle_row(row, sequence, now_s)
+        row.engine_ended_us = to_us(now_s)
+        self._settle_row(row, sequence, sequence.generated)
         if sequence.state == State.FINISHED:
             if relayed and row.ended_us is None:
                 row.output_tokens = sequence.generated
                 self._ledger.end_row(row, now_s, "ok", 200, "")
             self.router.on_try_end(sequence.try_id, True, 200, now_s)
 
-    def _settle_row(self, row: Attempt, sequence: EngineSequence, now_s: float | None) -> None:
+    def _settle_row(self, row: Attempt, sequence: EngineSequence, generated: int) -> None:
         """The engine's side of a row: what it computed, wanted or not."""
-        row.engine_ended_us = None if now_s is None else to_us(now_s)
         row.prefilled_tokens += sequence.prefilled_tokens
-        row.decoded_tokens += sequence.generated
+        row.decoded_tokens += generated
         if sequence.stage != "decode":
             row.cached_tokens = sequence.cached_tokens
         if sequence.stage != "prefill" and sequence.generated > 1:
@@ -187,19 +183,16 @@ class VirtualRun:
     def _after(self, delay_s: float, now_s: float, call: Callable[[float], None]) -> None:
         heappush(self._timers, (now_s + delay_s, next(self._numbers), call))
 
-    def _observe(self, replica_id: int) -> Observation:
+    def _observe(self, replica_id: int, now_s: float) -> Observation:
         engine = self.engines[replica_id]
-        return Observation(engine.waiting, engine.running, engine.cache.used, engine.step_s(engine.decoding + 1, engine.kv_sum))
+        return Observation(engine.waiting, engine.running, engine.kv_used(now_s), engine.latency_s(now_s))
 
-    def _schedule_poll(self, replica_id: int, number: int, now_s: float) -> None:
-        cell = self._cell
-        jitter = cell.observation_jitter_s * (2 * uniform(cell.seed, _POLL, replica_id, number) - 1)
+    def _schedule_poll(self, replica_id: int, number: int, at_s: float) -> None:
+        def poll(now_s: float) -> None:
+            self.router.on_observation(replica_id, self._observe(replica_id, now_s), now_s)
+            self._schedule_poll(replica_id, number + 1, at_s + self._cell.poll_after_s(replica_id, number))
 
-        def poll(at_s: float) -> None:
-            self.router.on_observation(replica_id, self._observe(replica_id), at_s)
-            self._schedule_poll(replica_id, number + 1, at_s)
-
-        self._after(max(0.001, cell.observation_age_s + jitter), now_s, poll)
+        heappush(self._timers, (at_s, next(self._numbers), poll))
 
     def _sample_at(self, at_s: float) -> None:
         def sample(now_s: float) -> None:
@@ -211,7 +204,7 @@ class VirtualRun:
                         replica_id=replica_id,
                         running=engine.running,
                         waiting=engine.waiting,
-                        kv_used=engine.cache.used,
+                        kv_used=engine.kv_used(now_s),
                         prefix_hit_tokens=counters.prefix_hit_tokens,
                         prefix_query_tokens=counters.prefix_query_tokens,
                         preemptions=counters.preemptions,
@@ -229,9 +222,9 @@ class VirtualRun:
 
     # The end -----------------------------------------------------------------------------------------------------------
 
-    def _close(self) -> None:
+    def _close(self, now_s: float) -> None:
         """Whatever is still open is censored; the engine's work for it is counted."""
         self._ledger.close(*self.client.close())
-        for sequence, row, _, _ in self._live.values():
-            self._settle_row(row, sequence, None)
+        for sequence, row, replica_id, _ in self._live.values():
+            self._settle_row(row, sequence, self.engines[replica_id].generated(sequence, now_s))
         self._recorder.abandoned(self.client.abandoned)

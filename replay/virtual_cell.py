@@ -9,14 +9,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from workloads.storage import read_workload
-
 from replay.cell import Cell
 from replay.code import code_hash
 from replay.recorder import Recorder
 from replay.virtual import VirtualRun
 from replicas.profile import EngineProfile
 from workloads.request import Workload
+from workloads.storage import read_workload
 
 
 class NotConserved(RuntimeError):
@@ -30,7 +29,7 @@ def run_cell(cell: Cell, folder: Path) -> None:
     """
     began, cpu_began = time.time(), time.process_time()
     workload = _workload(cell.workload)
-    profile = EngineProfile.load(cell.pool.profile).with_changes(cell.pool.changes)
+    profile = _profile(cell)
     recorder = Recorder()
     run = VirtualRun(cell, workload, profile, recorder)
     ended_s = run.run()
@@ -61,12 +60,17 @@ def check_conservation(counts: dict[str, int], recorder: Recorder) -> None:
     """Scheduled = ok + failed + abandoned + censored, and the rows say the same: nothing lost, nothing twice."""
     parts = counts["ok"] + counts["failed"] + counts["abandoned"] + counts["censored"]
     answered = [r.request_id for r in recorder.attempts if r.outcome == "ok"]
+    censored = {r.request_id for r in recorder.attempts if r.outcome == "censored"}
     seen = len({r.request_id for r in recorder.attempts})
     problems = []
-    if counts["scheduled"] != parts or counts["not_due"] < 0:
+    if counts["scheduled"] != parts:
         problems.append(f"scheduled {counts['scheduled']} is not the sum of its parts {parts}")
+    if counts["planned"] != counts["scheduled"] + counts["not_due"]:
+        problems.append(f"planned {counts['planned']} is not scheduled {counts['scheduled']} + not due {counts['not_due']}")
     if len(answered) != counts["ok"] or len(set(answered)) != len(answered):
         problems.append(f"{len(answered)} ok rows for {counts['ok']} ok requests")
+    if len(censored) != counts["censored"]:
+        problems.append(f"censored rows of {len(censored)} requests for {counts['censored']} censored ones")
     if seen != counts["scheduled"]:
         problems.append(f"rows of {seen} requests for {counts['scheduled']} scheduled ones")
     if problems:
@@ -97,6 +101,14 @@ def describe_cell(cell: Cell, workload: Workload, profile: EngineProfile) -> dic
         "workload_hash": cell.workload_hash,
         "spec": asdict(cell),
     }
+
+
+def _profile(cell: Cell) -> EngineProfile:
+    """The pool's engine profile; ValueError when it is not the one the cell was planned with."""
+    profile = EngineProfile.load(cell.pool.profile)
+    if cell.pool.profile_hash not in ("", profile.content_hash):
+        raise ValueError(f"pool.profile {cell.pool.profile}: its content has changed since the cell was planned")
+    return profile.with_changes(cell.pool.changes)
 
 
 @lru_cache(maxsize=2)

@@ -78,30 +78,58 @@ class Engine:
                     return now_s - sequence.arrived_s
         return 0.0
 
+    def latency_s(self, now_s: float) -> float:
+        """What a probe is told: seconds until a short request that came now would have its first two tokens."""
+        return self.prefill_backlog_s(now_s) + self.step_s(self.decoding + 1, self.kv_tokens(now_s))
+
     def step_s(self, batch: int, kv_tokens: int) -> float:
         """Seconds of a pure decode step."""
         step = self.profile.step
         return step.base_s + step.sequence_s * batch + step.kv_s * kv_tokens
 
-    @property
-    def kv_sum(self) -> int:
-        """Cached tokens of all decoding sequences (at the last step boundary)."""
-        return self._decoding.kv_tokens
+    def kv_tokens(self, now_s: float) -> int:
+        """Cached tokens of all decoding sequences."""
+        return self._decoding.kv_tokens + self._decoding.size * self._steps_done(now_s)
+
+    def kv_used(self, now_s: float) -> float:
+        """Share of KV blocks that running sequences hold (vLLM's kv_cache_usage)."""
+        done = self._steps_done(now_s)
+        if not done:
+            return self.cache.used
+        last = min(done, self._jump.steps - 1 if self._jump else 0)
+        taken = self._decoding.blocks_between(self._step + 1, self._step + 1 + last)
+        return self.cache.used + taken / self.cache.kv_blocks
+
+    def generated(self, sequence: Sequence, now_s: float) -> int:
+        """Tokens that a sequence has put out."""
+        if sequence.state != State.DECODE:
+            return sequence.generated
+        return sequence.generated + self._step + self._steps_done(now_s) - sequence.join_step
+
+    def _steps_done(self, now_s: float) -> int:
+        """Steps of the current jump that are over: its books are made up only at its end."""
+        return self._jump.steps_by(now_s) if self._jump is not None and not self._chunks else 0
 
     @property
     def decoding(self) -> int:
         return self._decoding.size
 
-    def backlog_s(self, now_s: float) -> float:
-        """A prediction of how long a request that came now would wait: the step under way, the prefills in front, and the
-        places in the batch that must become free first (each running sequence leaves after its true remaining output)."""
-        profile, batch = self.profile, self._decoding
+    def prefill_backlog_s(self, now_s: float) -> float:
+        """A prediction from what the engine itself knows: the step under way, then the prefills in front of a new request."""
         seconds = 0.0 if self._jump is None else max(0.0, min(self.next_s - now_s, self._jump.first_s))
-        prefill_tokens = self.waiting_tokens + sum(s.target - s.computed for s in self._prefilling)
-        seconds += prefill_tokens * profile.step.prefill_s
-        excess = self.running + self.waiting + 1 - profile.max_running
+        under_way = sum(tokens for _, tokens in self._chunks)
+        prefill_tokens = self.waiting_tokens + sum(s.target - s.computed for s in self._prefilling) - under_way
+        return seconds + prefill_tokens * self.profile.step.prefill_s
+
+    def backlog_s(self, now_s: float) -> float:
+        """As `prefill_backlog_s`, and the places in the batch that must become free first, by every sequence's *true* remaining
+        output (for `oracle` only)."""
+        batch = self._decoding
+        seconds = self.prefill_backlog_s(now_s)
+        excess = self.running + self.waiting + 1 - self.profile.max_running
         if excess > 0 and batch.size:
-            places_s = batch.mean_steps_left(self._step) * self.step_s(batch.size, batch.kv_tokens)
+            steps_left = batch.mean_steps_left(self._step + self._steps_done(now_s))
+            places_s = steps_left * self.step_s(batch.size, self.kv_tokens(now_s))
             seconds += excess / batch.size * places_s
         return seconds
 
@@ -226,8 +254,9 @@ class Engine:
         if not sequence.admitted:
             sequence.admitted = True
             sequence.cached_tokens = cached
-            self.counters.prefix_query_tokens += sequence.prompt_tokens
-            self.counters.prefix_hit_tokens += cached if sequence.stage != "decode" else 0
+            if sequence.stage != "decode":  # its KV was brought, not looked up
+                self.counters.prefix_query_tokens += sequence.prompt_tokens
+                self.counters.prefix_hit_tokens += cached
         self._running[sequence] = None
         self._prefilling.append(sequence)
 

@@ -22,6 +22,15 @@ class Jump:
         """Seconds of the last step."""
         return self.first_s + self.slope_s * (self.steps - 1)
 
+    def steps_by(self, now_s: float) -> int:
+        """Whole steps that are over at `now_s`."""
+        a, b, span = self.first_s, self.slope_s, now_s - self.began_s
+        if span <= 0:
+            return 0
+        half = a - b / 2
+        done = math.floor(span / a if b == 0 else (math.sqrt(half * half + 2 * b * span) - half) / b)
+        return min(done, self.steps)
+
     def cut(self, at_s: float) -> None:
         """End at the first step boundary at or after `at_s`, if that is earlier (the root of the series' quadratic)."""
         if self.steps <= 1 or at_s >= self.end_s:

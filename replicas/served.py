@@ -45,6 +45,11 @@ class WallClockEngine:
         self.engine.cancel(sequence, self.now_s())
         self._set_timer()
 
+    def stop(self) -> None:
+        """No more steps: the replica is going."""
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _catch_up(self) -> None:
         """Let the engine do what was due by now, at the times it was due: a late timer does not bend its time line."""
         engine = self.engine
@@ -72,6 +77,7 @@ class ServedReplica:
     def __init__(self, profile: EngineProfile, epoch_s: float) -> None:
         self._clock = WallClockEngine(profile, epoch_s)
         self._server: asyncio.Server | None = None
+        self._handlers: set[asyncio.Task[Any]] = set()
         self._next_id = 0
         self.port = 0
 
@@ -87,15 +93,24 @@ class ServedReplica:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        self._clock.stop()
+        handlers = list(self._handlers)
+        for task in handlers:
+            task.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request a connection: later forms keep it open."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._handlers.add(task)
+        task.add_done_callback(self._handlers.discard)
         try:
             request = await read_request(reader)
             if request.path == "/metrics":
                 await _reply(writer, 200, "text/plain", self._metrics().encode())
             elif request.path == "/v1/completions":
-                await self._complete(json.loads(request.body), reader, writer)
+                await self._complete(request.body, reader, writer)
             else:
                 await _reply(writer, 404, "application/json", b'{"error":{"message":"no such path","code":404}}')
         except (ConnectionError, asyncio.IncompleteReadError, httptools.HttpParserError):
@@ -103,8 +118,13 @@ class ServedReplica:
         finally:
             writer.close()
 
-    async def _complete(self, body: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        sequence, delay_s = self._sequence(body)
+    async def _complete(self, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            sequence, delay_s = self._sequence(json.loads(body))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            message = {"error": {"message": f"not a completion request: {error!r}", "code": 400}}
+            await _reply(writer, 400, "application/json", json.dumps(message).encode())
+            return
         status, events = self._clock.submit(sequence, delay_s)
         if status != 200:
             await _reply(writer, status, "application/json", json.dumps({"error": {"code": status}}).encode())
@@ -143,11 +163,12 @@ class ServedReplica:
         return sequence, delay_s
 
     def _metrics(self) -> str:
-        engine = self.engine
+        engine, now_s = self.engine, self._clock.now_s()
         return (
             f"vllm:num_requests_running {engine.running}\n"
             f"vllm:num_requests_waiting {engine.waiting}\n"
-            f"vllm:kv_cache_usage_perc {engine.cache.used}\n"
+            f"vllm:kv_cache_usage_perc {engine.kv_used(now_s)}\n"
+            f"stampede:latency_seconds {engine.latency_s(now_s)}\n"
         )
 
 

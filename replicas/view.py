@@ -8,7 +8,10 @@ Role = Literal["both", "prefill", "decode"]
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One reading of a replica's own gauges (engine `/metrics` or a probe's answer)."""
+    """One reading of a replica's own gauges (engine `/metrics` or a probe's answer).
+
+    `latency_s`: how long a short request would take now, by the replica's own estimate, or else the reading's round trip.
+    """
 
     waiting: int
     running: int

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reports.database import insert_rows
 from reports.statistics import Interval, Paired, holm, kaplan_meier_median, paired_t, t_interval, wilson
@@ -10,7 +10,8 @@ from reports.statistics import Interval, Paired, holm, kaplan_meier_median, pair
 if TYPE_CHECKING:
     import duckdb
 
-RANKED = tuple(f"{name}_{p}_s" for name in ("ttft", "tpot", "e2e") for p in ("p50", "p90", "p99"))
+LATENCIES = tuple((name, p) for name in ("ttft", "tpot", "e2e") for p in ("p50", "p90", "p99"))
+RANKED = tuple(f"{name}_{p}_s" for name, p in LATENCIES)
 PLAIN = (
     "success",
     "answered",
@@ -24,15 +25,39 @@ PLAIN = (
 )
 HIGHER_IS_BETTER = frozenset({"success", "answered", "goodput_rps", "cache_hit"})
 COMPARED = (*RANKED, "success", "goodput_rps", "cache_hit", "imbalance", "attempts_per_request", "work_waste")
-NOT_A_CHOICE = frozenset({"oracle"})  # knows what no router can know: never the best, never the reference
-REFERENCE = "least_outstanding"
+BASELINE_POLICY = "least_outstanding"
 RECOVERED = ("recovered", "latent")
-JUDGED = (*RECOVERED, "slow", "metastable", "deadlock")
+NOT_BACK = ("slow", "metastable", "deadlock")
+JUDGED = (*RECOVERED, *NOT_BACK)
 
-_ARM = "arm_id, router, guard, client, engine, pool, workload, load_rps, trigger_kind, k, d_s"
-_TYPES = """arm_id VARCHAR, router VARCHAR, guard VARCHAR, client VARCHAR, engine VARCHAR, pool VARCHAR, workload VARCHAR,
-    load_rps DOUBLE, trigger_kind VARCHAR, k DOUBLE, d_s DOUBLE, phase VARCHAR, metric VARCHAR"""
-Arm = tuple[Any, ...]
+_TYPES = """arm_id VARCHAR, router VARCHAR, policy VARCHAR, reference BOOLEAN, guard VARCHAR, client VARCHAR, engine VARCHAR,
+    pool VARCHAR, workload VARCHAR, load_rps DOUBLE, trigger_kind VARCHAR, k DOUBLE, d_s DOUBLE, phase VARCHAR, metric VARCHAR"""
+
+
+class Arm(NamedTuple):
+    """What a row of `cells`, `verdicts`, `arms` and `comparisons` says of its arm; `reference` arms are no choice."""
+
+    arm_id: str
+    router: str
+    policy: str
+    reference: bool
+    guard: str
+    client: str
+    engine: str
+    pool: str
+    workload: str
+    load_rps: float
+    trigger_kind: str | None
+    k: float | None
+    d_s: float | None
+
+    @property
+    def setting(self) -> tuple[Any, ...]:
+        """All but the router: arms that share it differ in nothing else."""
+        return self[4:]
+
+
+_ARM, _WIDTH = ", ".join(Arm._fields), len(Arm._fields)
 Values = dict[tuple[Arm, str, str], dict[int, float | None]]  # (arm, phase, metric) → seed → value; None is censored
 
 
@@ -43,8 +68,8 @@ def write_arms(con: "duckdb.DuckDBPyConnection") -> None:
     censored), and of the arm's verdicts (phase 'recovery'): recovered_share (Wilson over recovered, latent, slow, metastable and
     deadlock), recovery_s (Kaplan–Meier median), lost_goodput, retry_amplification, and the Wilson shares false_alarm,
     unstable_share and void_share.
-    `comparisons`: paired difference router − other over seeds, `against` 'best' (of the metric, oracle left out) or 'reference'
-    (least_outstanding); p_holm corrects over the routers that are compared with the same one.
+    `comparisons`: paired difference router − other over seeds, `against` 'best' (of the metric, reference policies left out) or
+    'reference' (the baseline policy, least_outstanding); p_holm corrects over the routers that are compared with the same one.
     """
     values = _cell_values(con)
     rows = [(*arm, phase, metric, *_over_seeds(by_seed)) for (arm, phase, metric), by_seed in values.items()]
@@ -64,7 +89,7 @@ def _cell_values(con: "duckdb.DuckDBPyConnection") -> Values:
     marks = ", ".join(f"{name}_censored" for name in RANKED)
     values: Values = defaultdict(dict)
     for row in con.execute(f"SELECT {_ARM}, phase, seed, {marks}, {', '.join(metrics)} FROM cells ORDER BY ALL").fetchall():
-        arm, phase, seed, rest = row[:11], row[11], row[12], row[13:]
+        arm, (phase, seed, *rest) = Arm(*row[:_WIDTH]), row[_WIDTH:]
         censored = dict(zip(RANKED, rest[: len(RANKED)], strict=True))
         for metric, value in zip(metrics, rest[len(RANKED) :], strict=True):
             if value is not None or censored.get(metric):
@@ -84,7 +109,7 @@ def _verdict_metrics(con: "duckdb.DuckDBPyConnection") -> list[tuple[Any, ...]]:
     arms: dict[Arm, list[tuple[Any, ...]]] = defaultdict(list)
     columns = "verdict, recovery_s, censored_s, lost_goodput, retry_amplification, false_alarm"
     for row in con.execute(f"SELECT {_ARM}, {columns} FROM verdicts ORDER BY ALL").fetchall():
-        arms[row[:11]].append(row[11:])
+        arms[Arm(*row[:_WIDTH])].append(row[_WIDTH:])
     return [(*arm, "recovery", *metric) for arm, cells in arms.items() for metric in _arm_metrics(cells)]
 
 
@@ -118,14 +143,14 @@ def _comparisons(values: Values) -> list[tuple[Any, ...]]:
     for (arm, phase, metric), by_seed in values.items():
         known = {seed: value for seed, value in by_seed.items() if value is not None}
         if metric in COMPARED and len(known) == len(by_seed):
-            sides[*arm[2:], phase, metric][arm] = known
+            sides[*arm.setting, phase, metric][arm] = known
     rows: list[tuple[Any, ...]] = []
     for (*_, phase, metric), arms in sides.items():
-        choices = [arm for arm in arms if arm[1] not in NOT_A_CHOICE]
+        choices = [arm for arm in arms if not arm.reference]
         sign = -1 if metric in HIGHER_IS_BETTER else 1
-        best = min(choices, key=lambda arm: (sign * _mean(arms[arm]), arm[1]), default=None) if choices else None
-        reference = next((arm for arm in choices if arm[1] == REFERENCE), None)
-        for against, other in (("best", best), ("reference", reference)):
+        best = min(choices, key=lambda arm: (sign * _mean(arms[arm]), arm.router), default=None)
+        baseline = next((arm for arm in choices if arm.policy == BASELINE_POLICY), None)
+        for against, other in (("best", best), ("reference", baseline)):
             if other is not None:
                 rows += _against(against, other, arms, phase, metric)
     return rows
@@ -139,7 +164,7 @@ def _against(against: str, other: Arm, arms: dict[Arm, dict[int, float]], phase:
             found.append((arm, paired_t([by_seed[s] for s in seeds], [arms[other][s] for s in seeds])))
     corrected = holm([1.0 if pair.p is None else pair.p for _, pair in found])  # an untested pair counts as p = 1
     return [
-        (*arm, phase, metric, against, other[1], *_paired_columns(pair), None if pair.p is None else p_holm)
+        (*arm, phase, metric, against, other.router, *_paired_columns(pair), None if pair.p is None else p_holm)
         for (arm, pair), p_holm in zip(found, corrected, strict=True)
     ]
 

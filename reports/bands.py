@@ -53,7 +53,7 @@ def bands(calm: Sequence[Course], slack: Slack = Slack()) -> Bands:
     seen = [signals(course) for course in calm]
     scheduled = np.concatenate([course.scheduled for course in calm])
     found = {f.name: _band(seen, f.name, getattr(slack, f.name)) for f in fields(Signals)}
-    share = float(sum(course.succeeded.sum() for course in calm) / max(1.0, scheduled.sum()))
+    share = float(sum(course.succeeded.sum() for course in calm) / max(1.0, sum(course.decided.sum() for course in calm)))
     found["success"] = Band(share, found["success"].low, found["success"].high)
     return Bands(**found, load_rps=float(scheduled.mean()), load_spread_rps=float(scheduled.std()))
 

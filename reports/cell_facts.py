@@ -14,14 +14,16 @@ NAMES = ("cell_id", "arm_id", "router", "guard", "client", "engine", "pool", "wo
 COUNTS = ("planned", "scheduled", "ok", "failed", "abandoned", "censored", "not_due")
 SLO_KEYS = ("ttft_s", "tpot_s", "e2e_s")
 NOT_THE_ARM = ("seed", "workload", "workload_hash", "trigger")
+REFERENCE_POLICIES = frozenset({"oracle"})  # know what no router can know: drawn, but never ranked and never the best
 FOR_EVER_US = 2**62
 
 _FACTS = """CREATE TABLE cell_facts (
     cell_id VARCHAR PRIMARY KEY, arm_id VARCHAR, router VARCHAR, guard VARCHAR, client VARCHAR, engine VARCHAR, pool VARCHAR,
-    workload VARCHAR, driver VARCHAR, workload_hash VARCHAR, code_hash VARCHAR, load_rps DOUBLE, trigger_kind VARCHAR, k DOUBLE,
-    d_s DOUBLE, seed BIGINT, replicas BIGINT, drain_s DOUBLE, until_s DOUBLE, cpu_s DOUBLE, planned BIGINT, scheduled BIGINT,
-    ok BIGINT, failed BIGINT, abandoned BIGINT, censored BIGINT, not_due BIGINT, replay_conserved BOOLEAN, may_hold BOOLEAN,
-    calm_arm VARCHAR, attempts_file VARCHAR, samples_file VARCHAR, decisions_file VARCHAR, workload_file VARCHAR, spec JSON)"""
+    workload VARCHAR, driver VARCHAR, workload_hash VARCHAR, code_hash VARCHAR, policy VARCHAR, reference BOOLEAN,
+    load_rps DOUBLE, trigger_kind VARCHAR, k DOUBLE, d_s DOUBLE, seed BIGINT, replicas BIGINT, drain_s DOUBLE, until_s DOUBLE,
+    cpu_s DOUBLE, planned BIGINT, scheduled BIGINT, ok BIGINT, failed BIGINT, abandoned BIGINT, censored BIGINT, not_due BIGINT,
+    replay_conserved BOOLEAN, may_hold BOOLEAN, calm_arm VARCHAR, attempts_file VARCHAR, samples_file VARCHAR,
+    decisions_file VARCHAR, workload_file VARCHAR, spec JSON)"""
 _PHASES = """CREATE TABLE phases (
     cell_id VARCHAR, phase VARCHAR, start_s DOUBLE, end_s DOUBLE, load_rps DOUBLE, start_us BIGINT, until_us BIGINT)"""
 
@@ -79,8 +81,11 @@ def load_slo(con: "duckdb.DuckDBPyConnection", slo: Mapping[str, Any]) -> None:
 
 def _facts_row(attempts: Path, workload: Path, facts: dict[str, Any]) -> tuple[Any, ...]:
     spec, trigger, counts = facts["spec"], facts["trigger"], facts["counts"]
+    policy = spec["router"]["name"]
     return (
         *(facts[name] for name in NAMES),
+        policy,
+        policy in REFERENCE_POLICIES,
         facts["load_rps"],
         trigger.get("kind"),
         trigger.get("k"),
@@ -104,6 +109,7 @@ def _calm_arm(facts: dict[str, Any]) -> str:
     """The arm without its trigger: cells that share it behave alike until something disturbs them."""
     names = [facts[name] for name in ("router", "guard", "client", "engine", "pool", "workload", "load_rps")]
     spec = {key: value for key, value in facts["spec"].items() if key not in NOT_THE_ARM}
+    spec["plan"] = {key: value for key, value in spec.get("plan", {}).items() if key != "trigger"}
     return json.dumps([names, spec], sort_keys=True)
 
 

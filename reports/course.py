@@ -16,6 +16,7 @@ class Course:
     start_s: int
     scheduled: Array
     succeeded: Array
+    undecided: Array
     cohort_attempts: Array
     computed_tokens: Array
     useful_tokens: Array
@@ -28,6 +29,11 @@ class Course:
 
     def __len__(self) -> int:
         return len(self.scheduled)
+
+    @property
+    def decided(self) -> Array:
+        """Roots due of which it is known whether they met the SLO."""
+        return self.scheduled - self.undecided
 
     def cut(self, start_s: float, end_s: float) -> "Course":
         """The seconds from `start_s` to before `end_s`."""
@@ -54,7 +60,7 @@ def signals(course: Course) -> Signals:
     """The signals of a stretch; its last seconds repeat the last full window."""
     roots = _ahead(course.scheduled)
     return Signals(
-        success=_ratio(_ahead(course.succeeded), roots),
+        success=_ratio(_ahead(course.succeeded), _ahead(course.decided)),
         attempts_per_root=_ratio(_ahead(course.cohort_attempts), roots),
         queue_age_s=_mean_ahead(course.queue_age_s),
         hit_rate=_mean_ahead(course.hit_rate),

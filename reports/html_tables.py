@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from reports.arms import JUDGED
+from reports.arms import JUDGED, LATENCIES
 from reports.leaderboard import Interval, NormalDay, Stampede
 from reports.scene import Router, Scene
-from reports.sentences import between, counted, number, seconds
+from reports.sentences import between, counted, listed, number, seconds
 
 ENDINGS = {
     "recovered": "good",
@@ -68,7 +68,7 @@ def words(text: str, css: str = "text") -> Cell:
 
 
 def amount(value: float | None, unit: str = "", css: str = "", limit: float | None = None) -> Cell:
-    """A plain number (`unit` time, share or none); None is a dash that sorts last."""
+    """A plain number (`unit` as in `number`); None is a dash that sorts last."""
     if value is None:
         return Cell("–" if limit is None else f"> {seconds(limit)}", "", css=css)
     return Cell(number(value, unit), repr(value), css=css)
@@ -81,9 +81,6 @@ def interval(got: Interval | None, unit: str, limit: float | None = None, css: s
     if got.mean is None:
         return Cell(f"> {seconds(limit)}" if limit is not None else "no answer", repr(1e300), css=css)
     return Cell(number(got.mean, unit), repr(got.mean), between=between(got, unit), css=css)
-
-
-LATENCIES = [(name, p) for name in ("ttft", "tpot", "e2e") for p in ("p50", "p90", "p99")]
 
 
 def normal_table(scene: Scene, rows: Sequence[NormalDay], condition: str) -> Table:
@@ -124,11 +121,12 @@ def _normal_cells(scene: Scene, row: NormalDay, tied: bool) -> list[Cell]:
     cells = [Cell(router.label, router.label, series=router)]
     cells.append(Cell(rank, repr(row.rank) if row.rank is not None else "", css="best" if row.rank == 1 else ""))
     for i, (name, p) in enumerate(LATENCIES):
-        cells.append(interval(row.metrics.get(f"{name}_{p}_s"), "time", row.limit_s, css="first" if i % 3 == 0 else ""))
+        limit_s = row.limit_s if name == "ttft" else None  # patience for a first token bounds no other time
+        cells.append(interval(row.metrics.get(f"{name}_{p}_s"), "time", limit_s, css="first" if i % 3 == 0 else ""))
     cells.append(interval(row.metrics.get("goodput_rps"), "", css="first"))
     cells.append(interval(row.metrics.get("success"), "share"))
     cells.append(interval(row.metrics.get("cache_hit"), "share", css="first"))
-    cells.append(interval(row.metrics.get("imbalance"), ""))
+    cells.append(interval(row.metrics.get("imbalance"), "ratio"))
     return cells
 
 
@@ -140,9 +138,10 @@ def _normal_notes(scene: Scene) -> list[str]:
         if len(scene.seeds) > 1
         else ""
     )
+    told = [r.label for r in scene.references]
     reference = (
-        " The oracle knows every answer’s true length: a reference, not a competitor."
-        if any(r.reference for r in scene.routers)
+        f" {listed(told)} {'knows' if len(told) == 1 else 'know'} every answer’s true length: a reference, not a competitor."
+        if told
         else ""
     )
     return [text] if (text := (slo + ties + reference).strip()) else []
@@ -159,10 +158,13 @@ def stampede_table(scene: Scene, rows: Sequence[Stampede]) -> Table:
         Column("Attempts per request", hint="from the trigger on; 1 = no retries"),
         Column("Lost goodput, requests", hint="answers within the SLO that the steady phase would have given"),
     ]
+    abandoned = any(r.abandoned for r in rows)
+    if abandoned:
+        columns.append(Column("Abandoned turns, a run", hint="never sent, because their conversation gave up after a failure"))
     order = {c.key: i for i, c in enumerate(scene.conditions)}
     place = {r.key: i for i, r in enumerate(scene.routers)}
     rows = sorted(rows, key=lambda r: (order[r.condition], scene.router(r.router).reference, -_share(r), place[r.router]))
-    made = [Row(_stampede_cells(scene, row, several), scene.router(row.router).reference) for row in rows]
+    made = [Row(_stampede_cells(scene, row, several, abandoned), scene.router(row.router).reference) for row in rows]
     what = "With no burst sent (placebo)" if scene.trigger.placebo else f"After {scene.trigger.words}"
     return Table(
         key="stampede-table",
@@ -176,7 +178,7 @@ def _share(row: Stampede) -> float:
     return row.back / row.judged if row.judged else -1.0
 
 
-def _stampede_cells(scene: Scene, row: Stampede, several: bool) -> list[Cell]:
+def _stampede_cells(scene: Scene, row: Stampede, several: bool, abandoned: bool) -> list[Cell]:
     router = scene.router(row.router)
     cells = [Cell(router.label, router.label, series=router)]
     if several:
@@ -184,7 +186,8 @@ def _stampede_cells(scene: Scene, row: Stampede, several: bool) -> list[Cell]:
         cells.append(Cell(label, label, css="text"))
     share = f"{row.share_low * 100:.0f}–{row.share_high:.0%}" if row.judged else ""
     back = Cell(f"{row.back} of {row.judged}" if row.judged else "not judged", repr(_share(row)), between=share)
-    return [*cells, ending(row), back, _recovery(row), interval(row.amplification, ""), interval(row.lost, "count")]
+    cells += [ending(row), back, _recovery(row), interval(row.amplification, "ratio"), interval(row.lost, "count")]
+    return [*cells, amount(row.abandoned)] if abandoned else cells
 
 
 def ending(row: Stampede) -> Cell:

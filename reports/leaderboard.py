@@ -8,7 +8,7 @@ import polars as pl
 
 from reports.arms import JUDGED, RECOVERED
 from reports.scene import Scene
-from reports.verdict import STABLE_SUCCESS
+from reports.verdict import holds_slo
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ class NormalDay:
 class Stampede:
     """One arm after the trigger: `back` of `judged` runs recovered (`runs` counts unstable and void ones too).
 
-    `recovery_s` is the Kaplan–Meier median; None with `observed_s` means longer than that.
+    `recovery_s` is the Kaplan–Meier median; None with `observed_s` means longer than that. `abandoned` turns were never sent,
+    because their session quit: the mean a run.
     """
 
     router: str
@@ -65,6 +66,7 @@ class Stampede:
     observed_s: float | None
     amplification: Interval
     lost: Interval
+    abandoned: float = 0.0
 
     @property
     def down(self) -> int:
@@ -95,19 +97,19 @@ def normal_day_rows(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[Normal
     for condition in scene.conditions:
         here = {r.key: metrics[condition.key, r.key] for r in scene.routers if (condition.key, r.key) in metrics}
         choices = {r.key: here[r.key] for r in scene.ranked if r.key in here}
-        ranks = ranked(choices, held.get(condition.key, {}), ties.get(condition.key, set()))
+        ranks = ranked(choices, held.get(condition.key, set()), ties.get(condition.key, set()))
         made += [NormalDay(key, condition.key, found, ranks.get(key), condition.timeout_s) for key, found in here.items()]
     return made
 
 
-def _held(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, float]]:
-    """By condition and router, the share of steady requests that met the SLO, mean over seeds."""
-    found = con.sql("""SELECT p.condition, p.router, avg(v.steady_success) FROM verdicts v JOIN players p USING (cell_id)
-                       WHERE v.steady_success IS NOT NULL GROUP BY ALL""").fetchall()
-    shares: dict[str, dict[str, float]] = {}
-    for condition, router, share in found:
-        shares.setdefault(condition, {})[router] = share
-    return shares
+def _held(con: duckdb.DuckDBPyConnection) -> dict[str, set[str]]:
+    """By condition, the routers that hold the SLO in the steady phase, seeds pooled, by the rule that calls a run unstable."""
+    found = con.sql("""SELECT p.condition, p.router, sum(v.steady_met)::BIGINT, sum(v.steady_decided)::BIGINT
+                       FROM verdicts v JOIN players p USING (cell_id) GROUP BY ALL""").fetchall()
+    held: dict[str, set[str]] = {}
+    for condition, router, met, decided in found:
+        held.setdefault(condition, set()).update([router] if decided and holds_slo(met, decided) else [])
+    return held
 
 
 def _ties(con: duckdb.DuckDBPyConnection) -> dict[str, set[str]]:
@@ -124,14 +126,12 @@ def _ties(con: duckdb.DuckDBPyConnection) -> dict[str, set[str]]:
     return ties
 
 
-def ranked(arms: dict[str, dict[str, Interval]], held: dict[str, float], ties: set[str]) -> dict[str, int]:
+def ranked(arms: dict[str, dict[str, Interval]], held: set[str], ties: set[str]) -> dict[str, int]:
     """Places by mean TTFT p90 of the routers that hold the SLO; all of `ties` share the first place if the first is of them.
 
-    `held` is the share that met the SLO as the verdicts count it (less the last seconds, which the trigger still hits): below 95%
-    a router has no place. One whose p90 is censored in a seed is ordered last.
+    A router that is not among `held`, those that hold the SLO, has no place. One whose p90 is censored in a seed is ordered last.
     """
-    able = [key for key in arms if held.get(key, 0.0) >= STABLE_SUCCESS]
-    order = sorted(able, key=lambda key: (arms[key].get("ttft_p90_s", NOTHING).order, key))
+    order = sorted(arms.keys() & held, key=lambda key: (arms[key].get("ttft_p90_s", NOTHING).order, key))
     first = [key for key in order if key in ties] if order and order[0] in ties else order[:1]
     rest = [key for key in order if key not in first]
     return dict.fromkeys(first, 1) | {key: place for place, key in enumerate(rest, start=len(first) + 1)}
@@ -148,15 +148,23 @@ def stampede_rows(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[Stampede
         verdicts.setdefault(arm, {})[verdict or "not judged"] = n
         if censored_s is not None:
             observed[arm] = max(observed.get(arm, 0.0), censored_s)
-    metrics = arm_metrics(con, "recovery")
+    metrics, abandoned = arm_metrics(con, "recovery"), _abandoned(con)
     return [
-        _stampede(arm, verdicts[arm], observed.get(arm), metrics.get(arm, {}))
+        _stampede(arm, verdicts[arm], observed.get(arm), metrics.get(arm, {}), abandoned[arm])
         for arm in ((c.key, r.key) for c in scene.conditions for r in scene.routers)
         if arm in verdicts
     ]
 
 
-def _stampede(arm: tuple[str, str], verdicts: dict[str, int], observed_s: float | None, metrics: dict[str, Interval]) -> Stampede:
+def _abandoned(con: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], float]:
+    found = con.sql("""SELECT p.condition, p.router, avg(t.abandoned)
+                       FROM certificates t JOIN players p USING (cell_id) GROUP BY ALL""").fetchall()
+    return {(condition, router): mean for condition, router, mean in found}
+
+
+def _stampede(
+    arm: tuple[str, str], verdicts: dict[str, int], observed_s: float | None, metrics: dict[str, Interval], abandoned: float
+) -> Stampede:
     share = metrics.get("recovered_share", NOTHING)
     return Stampede(
         router=arm[1],
@@ -171,6 +179,7 @@ def _stampede(arm: tuple[str, str], verdicts: dict[str, int], observed_s: float 
         observed_s=observed_s,
         amplification=metrics.get("retry_amplification", NOTHING),
         lost=metrics.get("lost_goodput", NOTHING),
+        abandoned=abandoned,
     )
 
 

@@ -107,16 +107,22 @@ def _content(
     from reports import provenance as origin
     from reports import sentences
     from reports.html_tables import certificate_table, load_table, normal_table, stampede_table
+    from reports.protocol import TARGET_SUCCESS
+    from reports.read_scene import names
 
     normal, stampede = board.normal_day_rows(con, scene), board.stampede_rows(con, scene)
     runs = board.certificates(con)
     void, lost = sum(bool(r["void"]) for r in runs), sum(not r["conserved"] for r in runs)
+    planned = (manifest.get("cells") or {}).get("total")
     sections = _sections(con, scene)
     tables = [normal_table(scene, normal, c.key) for c in scene.conditions if any(r.condition == c.key for r in normal)]
     return {
         "scene": scene,
         "verdict": sentences.verdict(scene, normal, stampede),
-        "notes": sentences.warnings(scene, stampede, void, lost, len(runs)),
+        "incomplete": sentences.incomplete(scene, names(study.get("routers")), planned, len(runs)),
+        "notes": [*filter(None, [sentences.slo_bound(manifest.get("capacity"), scene.slo)]),
+                  *sentences.warnings(scene, stampede, void, lost, len(runs))],
+        "target_success": f"{TARGET_SUCCESS:.0%}",
         "facts": origin.headline(scene, study, manifest),
         "contents": [("leaderboard", "Leaderboard"), *((s.key, s.nav) for s in sections),
                      ("certificates", "Load delivered?"), ("provenance", "Provenance"), ("method", "Method")],

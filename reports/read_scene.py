@@ -1,6 +1,6 @@
 """Reads who plays and on what stage from results.duckdb, study.yaml and manifest.json. It reads no results."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,10 @@ import duckdb
 import polars as pl
 
 from reports import theme
-from reports.scene import ORACLE, Condition, Router, Scene, Stage, Trigger
+from reports.scene import Condition, Router, Scene, Stage, Trigger
 
 TRAITS = ("client", "guard", "engine", "pool", "workload", "load_rps", "trigger_kind", "k", "d_s")
+TRAIT_WORDS = {"load_rps": "{:.3g} req/s", "k": "{:g}× burst", "d_s": "{:g} s burst"}  # the others speak for themselves
 
 
 def open_results(results: Path) -> duckdb.DuckDBPyConnection:
@@ -27,10 +28,13 @@ def read_scene(con: duckdb.DuckDBPyConnection, study: dict[str, Any]) -> Scene:
 
     Raises ValueError when the results hold no cell.
     """
-    cells = con.sql(f"SELECT DISTINCT cell_id, arm_id, router, {', '.join(TRAITS)}, seed FROM cells ORDER BY cell_id").pl()
+    cells = con.sql(
+        f"SELECT DISTINCT cell_id, arm_id, router, reference, {', '.join(TRAITS)}, seed FROM cells ORDER BY cell_id"
+    ).pl()
     if cells.is_empty():
         raise ValueError("results.duckdb: table cells is empty: there is nothing to report")
-    routers = cast_routers(in_order(cells["router"], names(study.get("routers"))))
+    references = set(cells.filter(pl.col("reference"))["router"])
+    routers = cast_routers(in_order(cells["router"], names(study.get("routers"))), references)
     conditions, keys = cast_conditions(cells, study)
     _write_players(con, cells, {r.label: r.key for r in routers}, keys)
     first = cells.row(0, named=True)
@@ -58,12 +62,12 @@ def in_order(found: Iterable[Any], wanted: list[str]) -> list[str]:
     return [w for w in wanted if w in have] + sorted(have - set(wanted))
 
 
-def cast_routers(labels: list[str]) -> tuple[Router, ...]:
-    """Routers in order with a colour each; the oracle comes last, grey and dashed."""
-    ranked = [label for label in labels if label != ORACLE]
+def cast_routers(labels: list[str], references: Collection[str]) -> tuple[Router, ...]:
+    """Routers in order with a colour each; `references` come last, grey and dashed."""
+    ranked = [label for label in labels if label not in references]
     cast = [Router(f"r{i}", label, theme.router_colour(i), theme.router_dash(i)) for i, label in enumerate(ranked)]
-    if ORACLE in labels:
-        cast.append(Router(f"r{len(ranked)}", ORACLE, "var(--oracle)", theme.REFERENCE_DASH, reference=True))
+    for i, label in enumerate(label for label in labels if label in references):
+        cast.append(Router(f"r{len(cast)}", label, "var(--oracle)", theme.reference_dash(i), reference=True))
     return tuple(cast)
 
 
@@ -73,7 +77,7 @@ def cast_conditions(cells: pl.DataFrame, study: dict[str, Any]) -> tuple[tuple[C
     combos = cells.select(TRAITS).unique().rows()
     rank = {c: i for i, c in enumerate(in_order((c[0] for c in combos), clients))}
     guard_rank = {g: i for i, g in enumerate(in_order((c[1] for c in combos), guards))}
-    combos.sort(key=lambda c: (rank[str(c[0])], guard_rank[str(c[1])], *map(str, c[2:])))
+    combos.sort(key=lambda c: (rank[str(c[0])], guard_rank[str(c[1])], *((v is not None, v) for v in c[2:])))
     varying = [i for i in range(len(TRAITS)) if len({c[i] for c in combos}) > 1]
     rules = {str(c.get("name")): c for c in study.get("client") or [] if isinstance(c, dict)}
     cast, keys = [], {}
@@ -103,10 +107,8 @@ def _label(combo: tuple[Any, ...], varying: list[int]) -> str:
         trait, value = TRAITS[i], combo[i]
         if trait == "guard" and value in ("none", "") and len(varying) > 1:
             continue
-        text = {"load_rps": f"{value:.3g} req/s" if trait == "load_rps" else "", "k": f"{value:g}× burst" if trait == "k" else "",
-                "d_s": f"{value:g} s burst" if trait == "d_s" else ""}.get(trait) or str(value)  # fmt: skip
-        words.append(text)
-    return ", ".join(words)
+        words.append("no burst" if value is None else TRAIT_WORDS.get(trait, "{}").format(value))
+    return ", ".join(dict.fromkeys(words))
 
 
 def patience(rule: dict[str, Any]) -> str:

@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 
-ORACLE = "oracle"
-
 
 @dataclass(frozen=True, slots=True)
 class Router:
     """One router of the study. `key` (r0, r1 …) stands for it in chart data, so its name is only ever shown as text.
 
-    `reference` marks the oracle, which is told the truth: drawn grey and never ranked.
+    `reference` marks an oracle, which is told the truth: drawn grey and never ranked.
     """
 
     key: str
@@ -82,6 +80,10 @@ class Scene:
     @property
     def ranked(self) -> tuple[Router, ...]:
         return tuple(r for r in self.routers if not r.reference)
+
+    @property
+    def references(self) -> tuple[Router, ...]:
+        return tuple(r for r in self.routers if r.reference)
 
     @property
     def trigger_start_s(self) -> float:

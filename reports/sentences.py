@@ -1,9 +1,15 @@
 """The verdict in words, as a manager reads it: two sentences and warnings. It reads rows, never files, and computes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import inf
 
 from reports.leaderboard import Interval, NormalDay, Stampede
+from reports.protocol import TARGET_SUCCESS
 from reports.scene import Scene
+
+RANGES = {"share": (0.0, 1.0), "ratio": (1.0, inf), "count": (-inf, inf)}  # least and most by unit; others start at 0
+CLEARLY_SERVED = 0.99
+"""Success on a nearly idle pool below which the SLO, not the load, decides what the capacity is."""
 
 
 def seconds(value: float | None, censored_at: float | None = None) -> str:
@@ -26,7 +32,7 @@ def counted(n: int, noun: str) -> str:
 
 
 def number(value: float, unit: str = "") -> str:
-    """A number in words: `unit` time (seconds in), share (of 1), count (whole), plain, or none (3 digits)."""
+    """A number in words: `unit` time (seconds in), share (of 1), count (whole), ratio, plain, or none (3 digits)."""
     if unit == "time":
         return seconds(value)
     if unit == "share":
@@ -37,11 +43,11 @@ def number(value: float, unit: str = "") -> str:
 
 
 def between(got: Interval, unit: str = "time") -> str:
-    """`380–430 ms`: the text of an interval, empty where there is none (one seed)."""
+    """`380–430 ms`: the text of an interval within the unit's `RANGES`, empty where there is none (one seed)."""
     if got.low is None or got.high is None:
         return ""
-    low = got.low if unit == "count" else max(got.low, 0.0)
-    high = min(got.high, 1.0) if unit == "share" else got.high
+    least, most = RANGES.get(unit, (0.0, inf))
+    low, high = max(got.low, least), min(got.high, most)
     first, last = number(low, unit) if low else "0", number(high, unit)
     if unit == "share":
         return f"{first.removesuffix('%')}–{last}"
@@ -56,7 +62,9 @@ def listed(names: Sequence[str], most: int = 4) -> str:
 
 
 def verdict(scene: Scene, normal: Sequence[NormalDay], stampede: Sequence[Stampede]) -> list[str]:
-    """Two sentences: the normal day, and what the trigger does."""
+    """Two sentences: the normal day, and what the trigger does; one where only the reference ran."""
+    if not scene.ranked:
+        return ["Only the oracle was run, which is a reference and no choice: there is nothing to rank."]
     return [normal_sentence(scene, normal), stampede_sentence(scene, stampede)]
 
 
@@ -74,7 +82,9 @@ def normal_sentence(scene: Scene, rows: Sequence[NormalDay]) -> str:
     holding = [r for r in rows if r.rank is not None]
     failing = [name[r.router] for r in rows if r.rank is None]
     if not holding:
-        return f"{day} no router holds the SLO for 95% of the requests: this load is above what the pool can serve."
+        return (
+            f"{day} no router holds the SLO for {TARGET_SUCCESS:.0%} of the requests: this load is above what the pool can serve."
+        )
     best = holding[0]
     unable = f"; {listed(failing)} {'does' if len(failing) == 1 else 'do'} not hold the SLO" if failing else ""
     if len(holding) > 1 and all(r.rank == 1 for r in holding):
@@ -113,13 +123,28 @@ def stampede_sentence(scene: Scene, rows: Sequence[Stampede]) -> str:
     by = {c.key: [r for r in judged if r.condition == c.key] for c in scene.conditions}
     by = {key: group for key, group in by.items() if group}
     harsh = min(by, key=lambda key: _share(by[key]))
+    rest = _rest(scene, rows)
     if _share(by[harsh]) == 1:
-        return f"{after} every router comes back in every run{_under(by, scene)}, {_time(judged)}."
+        who = "every router that could be judged" if rest else "every router"
+        return f"{after} {who} comes back in every run{_under(by, scene)}, {_time(judged)}{rest}."
     down = [r for r in by[harsh] if r.back < r.judged]
     cures = {k: [r for r in g if r.router in {d.router for d in down}] for k, g in by.items() if k != harsh}
     cures = {k: g for k, g in cures.items() if g}
     cured = max(cures, key=lambda key: _share(cures[key])) if cures else None
-    return f"{after}{_with(scene, harsh)} {_stay_down(scene, down, by[harsh])}{_cure(scene, down, cured, cures)}."
+    noun = "routers" if len(by[harsh]) == sum(r.condition == harsh for r in rows) else "judged routers"
+    return f"{after}{_with(scene, harsh)} {_stay_down(scene, down, by[harsh], noun)}{_cure(scene, down, cured, cures)}{rest}."
+
+
+def _rest(scene: Scene, rows: Sequence[Stampede]) -> str:
+    """`; beta could not be judged (every run is unstable)`: the routers, or router and condition, without any judged run."""
+    unjudged = [r for r in rows if not r.judged]
+    if not unjudged:
+        return ""
+    judged = {r.router for r in rows if r.judged}
+    name = {r.key: r.label for r in scene.routers}
+    names = [f"{name[r.router]} with “{scene.condition(r.condition).label}”" if r.router in judged else name[r.router]
+             for r in unjudged]  # fmt: skip
+    return f"; {listed(list(dict.fromkeys(names)))} could not be judged (every run is {_unjudged(unjudged)})"
 
 
 def _share(rows: Sequence[Stampede]) -> float:
@@ -136,7 +161,7 @@ def _under(by: dict[str, list[Stampede]], scene: Scene) -> str:
     return f" under {listed([f'“{scene.condition(key).label}”' for key in by])}"
 
 
-def _stay_down(scene: Scene, down: Sequence[Stampede], group: Sequence[Stampede]) -> str:
+def _stay_down(scene: Scene, down: Sequence[Stampede], group: Sequence[Stampede], noun: str) -> str:
     """`6 of 7 routers stay down in 25 of their 30 runs (a 5/5, b 4/5 …)`, worst first; merely slow runs are not called down."""
     name = {r.key: r.label for r in scene.routers}
     runs, lost = sum(r.judged for r in down), sum(r.judged - r.back for r in down)
@@ -147,16 +172,16 @@ def _stay_down(scene: Scene, down: Sequence[Stampede], group: Sequence[Stampede]
         return f"{name[down[0].router]} {one}{end} in {'every run' if lost == runs else f'{lost} of {runs} runs'}"
     every = lost == runs
     if every and slow and len(down) == len(group):
-        return f"{'neither router' if len(group) == 2 else f'none of {len(group)} routers'} is back in any run{end}"
-    who = f"{len(down)} of {len(group)} routers {one if len(down) == 1 else many}{end}"
-    who = f"{_all(len(group))} {many}{end}" if len(down) == len(group) else who
+        return f"{f'neither {noun[:-1]}' if len(group) == 2 else f'none of {len(group)} {noun}'} is back in any run{end}"
+    who = f"{len(down)} of {len(group)} {noun} {one if len(down) == 1 else many}{end}"
+    who = f"{_all(len(group), noun)} {many}{end}" if len(down) == len(group) else who
     each = "" if every and len(down) == len(group) else f" ({listed([_tally(name, r, every) for r in _worst(down)])})"
     when = "every run" if every else f"{lost} of their {counted(runs, 'run')}"
     return f"{who} in {when}{each}"
 
 
-def _all(n: int) -> str:
-    return "both routers" if n == 2 else f"all {n} routers"
+def _all(n: int, noun: str = "routers") -> str:
+    return f"both {noun}" if n == 2 else f"all {n} {noun}"
 
 
 def _tally(name: dict[str, str], row: Stampede, every: bool) -> str:
@@ -225,7 +250,7 @@ def warnings(scene: Scene, stampede: Sequence[Stampede], void: int, unconserved:
     if unstable:
         arms = listed(sorted({name[r.router] for r in unstable}))
         notes.append(
-            f"{arms}: in some runs the SLO is missed before the burst already (unstable): "
+            f"{arms}: in some runs the SLO is missed before the burst already, beyond chance (unstable): "
             "the load is above that arm’s own capacity."
         )
     latent = sorted({name[r.router] for r in stampede if r.verdicts.get("latent")})
@@ -236,6 +261,31 @@ def warnings(scene: Scene, stampede: Sequence[Stampede], void: int, unconserved:
     if len(scene.seeds) < 2:
         notes.append("One seed only: differences and shares have no interval and may be chance.")
     return notes
+
+
+def incomplete(scene: Scene, asked: Sequence[str], total: int | None, runs: int) -> str | None:
+    """Says so where fewer than the `total` runs of the study are there, and which of the routers `asked` for have none."""
+    if total is None or runs >= total:
+        return None
+    have = {r.label for r in scene.routers}
+    absent = [label for label in asked if label not in have]
+    without = f" Nothing at all was run of {listed(absent, most=12)}." if absent else ""
+    return (
+        f"{total - runs} of {total} cells are missing: the run was stopped before its end or is still going, "
+        f"and this page shows only what was finished.{without} “stampede run --resume” with the run’s folder finishes it."
+    )
+
+
+def slo_bound(capacity: Mapping[str, float] | None, slo: Mapping[str, float | None]) -> str | None:
+    """Says so where even a nearly idle pool misses the SLO often, so that C_ref tells of the SLO rather than of load."""
+    idle = (capacity or {}).get("idle_success")
+    if capacity is None or idle is None or idle >= CLEARLY_SERVED:
+        return None
+    limit = next((f" (e.g. slo.{name})" for name, value in slo.items() if value is not None), "")
+    return (
+        f"Even a nearly idle pool meets the SLO for only {number(idle, 'share')} of requests, so the reference capacity "
+        f"C_ref = {capacity['c_ref_rps']:.3g} req/s is set by the SLO, not by load: loosen slo{limit} for prompts this long."
+    )
 
 
 def delivered(void: int, lost: int, runs: Sequence[dict[str, object]]) -> str:

@@ -11,7 +11,7 @@ ROUTER_DARK = ("#58aeea", "#ff8b42", "#35c99b", "#e69bc4", "#f0b43a", "#9ad6fa",
 CONDITION_LIGHT = ("#c43d1d", "#0060a0", "#00805c", "#8a6100", "#5b3a8c", "#555555")
 CONDITION_DARK = ("#ff8062", "#58aeea", "#35c99b", "#f0b43a", "#b197e6", "#b5b5b5")
 DASHES: tuple[list[int], ...] = ([], [7, 2], [2, 2], [9, 2, 2, 2])
-REFERENCE_DASH = [3, 3]
+REFERENCE_DASHES: tuple[list[int], ...] = ([3, 3], [8, 3], [1, 3], [8, 3, 1, 3])
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif"
 
 
@@ -23,6 +23,11 @@ def router_colour(index: int) -> str:
 def router_dash(index: int) -> list[int]:
     """Solid for the first five, dashed for the next five, and so on, so that colour is never the only sign."""
     return DASHES[(index // 5) % len(DASHES)]
+
+
+def reference_dash(index: int) -> list[int]:
+    """References are all grey and never solid: their dashes differ."""
+    return REFERENCE_DASHES[index % len(REFERENCE_DASHES)]
 
 
 def condition_colour(index: int) -> str:

@@ -2,11 +2,14 @@
 
 *Recovered at T*: from T on, 30 consecutive seconds and 300 root requests (or what 30 s of base load bring, less 3 of its standard
 deviations, where that is fewer) have SLO success, attempts per root and queue age within the calm bands, and no 15 consecutive
-seconds after it fall out again.
+seconds after it fall out again. Answers still streaming within the SLO when the run ended are left out of success.
 *Latent*: so recovered, but cache hit or work waste are out of band over the last 30 s. *Metastable*: not recovered, the load is
 back at base, and neither the queue nor (where there is none) the SLO success would be back within another observed time at their
 present trend. Else *slow*, censored at what was observed. *Deadlock*: not recovered, and in the second half of the drain work
-stays in the engines, nothing leaves them and no KV block moves. *Unstable*: below 95% success before the trigger.
+stays in the engines, nothing leaves them and no KV block moves. *Unstable*: success before the trigger is below 95% beyond doubt
+(the upper end of its Wilson 95% interval is), so that few requests and their noise condemn nobody.
+Work waste and cache hit decide between recovered and latent, not whether a run recovered: users are served again, and damage that
+they do not see needs a verdict of its own or it would hide among the collapses.
 """
 
 from dataclasses import dataclass
@@ -15,12 +18,13 @@ import numpy as np
 
 from reports.bands import Bands, in_bands
 from reports.course import WINDOW_S, Array, Course, signals
+from reports.protocol import TARGET_SUCCESS
+from reports.statistics import wilson
 
 HOLD_S, HOLD_ROOTS, RELAPSE_S = 30, 300, 15
-STABLE_SUCCESS = 0.95
 LOAD_TOLERANCE, LOAD_WINDOW_S = 0.05, 30
 TRIM_S = 5  # the last calm seconds: their requests may still be open when the trigger hits
-END_S = 30
+END_S = 30  # what counts as the end of a run
 DRAIN_MIN_S = 10
 
 
@@ -62,13 +66,24 @@ def judge(cell: Stretches, calm: Bands) -> Verdict:
         stuck = "work stays in the engines though nothing arrives and nothing leaves"
         return Verdict("deadlock", censored_s=observed_s, cause=stuck, clock_start_s=start_s)
     name = "slow" if returning(after, calm) else "metastable"
-    return Verdict(name, censored_s=observed_s, clock_start_s=start_s)
+    return Verdict(name, censored_s=observed_s, cause=_relapsed(after, calm), clock_start_s=start_s)
 
 
 def success_share(course: Course) -> float | None:
-    """Roots that met the SLO / roots due; None when none was due."""
-    roots = course.scheduled.sum()
-    return float(course.succeeded.sum() / roots) if roots else None
+    """Roots that met the SLO / roots of which that is known; None when there is none."""
+    met, decided = roots_met(course)
+    return met / decided if decided else None
+
+
+def roots_met(course: Course) -> tuple[int, int]:
+    """(roots that met the SLO, roots of which that is known)."""
+    return round(course.succeeded.sum()), round(course.decided.sum())
+
+
+def holds_slo(met: int, decided: int) -> bool:
+    """Whether the upper end of the share's Wilson 95% interval reaches `TARGET_SUCCESS`: the SLO is not missed beyond chance."""
+    high = wilson(met, decided).high
+    return high is not None and high >= TARGET_SUCCESS
 
 
 def load_back(after: Course, calm: Bands) -> int | None:
@@ -87,8 +102,12 @@ def load_back(after: Course, calm: Bands) -> int | None:
 def recovery(after: Course, calm: Bands, hold_s: int) -> int | None:
     """The second of `after` at which recovery begins, None if it does not within what was observed."""
     good = in_bands(after, calm)
+    return _hold(good, after, calm, hold_s, _last_relapse_end(good))
+
+
+def _hold(good: "np.ndarray[tuple[int], np.dtype[np.bool_]]", after: Course, calm: Bands, hold_s: int, start: int) -> int | None:
+    """The first second from `start` on at which `hold_s` good seconds with enough roots begin."""
     roots = min(HOLD_ROOTS, calm.load_rps * hold_s - 3 * calm.load_spread_rps * np.sqrt(hold_s))
-    start = _last_relapse_end(good)
     held = 0.0
     for t in range(start, len(good)):
         if not good[t]:
@@ -125,6 +144,12 @@ def deadlocked(drain: Course) -> bool:
         return False
     work, kv_used = late.in_flight[sampled], late.kv_used[sampled]
     return bool(work.min() > 0 and late.engine_ended.sum() == 0 and np.ptp(kv_used) < 1e-9)
+
+
+def _relapsed(after: Course, calm: Bands) -> str | None:
+    """Says so where a run that is down at the end had been back before."""
+    first = _hold(in_bands(after, calm), after, calm, HOLD_S, 0)
+    return None if first is None else f"back for {HOLD_S} s or more from {first} s on, then down again"
 
 
 def _latent(after: Course, calm: Bands) -> str | None:

@@ -10,19 +10,23 @@ import numpy as np
 from reports.bands import Bands, Slack, bands
 from reports.course import COLUMNS, Course
 from reports.database import insert_rows
-from reports.verdict import STABLE_SUCCESS, TRIM_S, Stretches, Verdict, false_alarm, judge, success_share
+from reports.protocol import TARGET_SUCCESS
+from reports.statistics import wilson
+from reports.verdict import END_S, TRIM_S, Stretches, Verdict, false_alarm, holds_slo, judge, roots_met, success_share
 
 if TYPE_CHECKING:
     import duckdb
 
 _TABLE = """CREATE TABLE verdicts (
-    cell_id VARCHAR, arm_id VARCHAR, router VARCHAR, guard VARCHAR, client VARCHAR, engine VARCHAR, pool VARCHAR,
-    workload VARCHAR, load_rps DOUBLE, trigger_kind VARCHAR, k DOUBLE, d_s DOUBLE, seed BIGINT, verdict VARCHAR,
-    recovery_s DOUBLE, censored_s DOUBLE, cause VARCHAR, clock_start_s DOUBLE, steady_success DOUBLE, end_success DOUBLE,
-    lost_goodput DOUBLE, retry_amplification DOUBLE, false_alarm BOOLEAN)"""
-_IDENTITY = "cell_id, arm_id, router, guard, client, engine, pool, workload, load_rps, trigger_kind, k, d_s, seed"
+    cell_id VARCHAR, arm_id VARCHAR, router VARCHAR, policy VARCHAR, reference BOOLEAN, guard VARCHAR, client VARCHAR,
+    engine VARCHAR, pool VARCHAR, workload VARCHAR, load_rps DOUBLE, trigger_kind VARCHAR, k DOUBLE, d_s DOUBLE, seed BIGINT,
+    verdict VARCHAR, recovery_s DOUBLE, censored_s DOUBLE, cause VARCHAR, clock_start_s DOUBLE, steady_met BIGINT,
+    steady_decided BIGINT, steady_success DOUBLE, end_success DOUBLE, lost_goodput DOUBLE, retry_amplification DOUBLE,
+    false_alarm BOOLEAN)"""
+_IDENTITY = (
+    "cell_id, arm_id, router, policy, reference, guard, client, engine, pool, workload, load_rps, trigger_kind, k, d_s, seed"
+)
 QUEUE_SLACK = 0.05  # of the TTFT limit
-END_S = 30
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ class Judged:
 
     @property
     def stable(self) -> bool:
-        share = success_share(self.steady)
-        return self.void is None and share is not None and share >= STABLE_SUCCESS
+        met, decided = roots_met(self.steady)
+        return self.void is None and decided > 0 and holds_slo(met, decided)
 
 
 def write_verdicts(con: "duckdb.DuckDBPyConnection") -> None:
@@ -51,7 +55,8 @@ def write_verdicts(con: "duckdb.DuckDBPyConnection") -> None:
 
     lost_goodput = calm success · demand − succeeded, in requests, and retry_amplification = attempts / roots, both over the
     cohorts from the trigger's start to the last phase's end; demand is the roots due, after the trigger at least the planned
-    load. false_alarm: the detector on the steady phase, knowing other seeds only.
+    load, less the undecided ones. Turns never sent because their session quit came due at no time: they weigh as the load that
+    then falls short of the plan. false_alarm: the detector on the steady phase, knowing other seeds only.
     """
     con.execute(_TABLE)
     arms: dict[str, list[Judged]] = defaultdict(list)
@@ -89,10 +94,11 @@ def _calm(cells: Sequence[Judged], slack: Slack, without_after: Judged | None = 
 
 
 def _unstable(cell: Judged) -> Verdict:
-    share = success_share(cell.steady)
-    if share is None:
+    met, decided = roots_met(cell.steady)
+    if not decided:
         return Verdict(None)
-    return Verdict("unstable", cause=f"success {share:.3f} before the trigger, {STABLE_SUCCESS} needed")
+    found = f"success {met / decided:.3f} before the trigger (at most {wilson(met, decided).high:.3f} with 95% confidence)"
+    return Verdict("unstable", cause=f"{found}, {TARGET_SUCCESS} needed")
 
 
 def _verdict_columns(verdict: Verdict) -> tuple[Any, ...]:
@@ -100,17 +106,18 @@ def _verdict_columns(verdict: Verdict) -> tuple[Any, ...]:
 
 
 def _measured(cell: Judged, lost: float | None) -> tuple[Any, ...]:
-    """steady_success, end_success, lost_goodput, retry_amplification."""
+    """steady_met, steady_decided, steady_success, end_success, lost_goodput, retry_amplification."""
     end = cell.after.cut(cell.after.start_s + max(0, len(cell.after) - END_S), cell.after.start_s + len(cell.after))
     roots = cell.trigger.scheduled.sum() + cell.after.scheduled.sum()
     attempts = cell.trigger.cohort_attempts.sum() + cell.after.cohort_attempts.sum()
-    return success_share(cell.steady), success_share(end), lost, float(attempts / roots) if roots else None
+    steady, amplification = success_share(cell.steady), float(attempts / roots) if roots else None
+    return *roots_met(cell.steady), steady, success_share(end), lost, amplification
 
 
 def _lost_goodput(cell: Judged, calm: Bands) -> float:
     """Requests; sessions that are stuck ask for less than planned, which is a loss and not a lower demand."""
     roots = max(float(cell.after.scheduled.sum()), cell.load_rps * len(cell.after))
-    demand = float(cell.trigger.scheduled.sum()) + roots
+    demand = float(cell.trigger.decided.sum()) + roots - float(cell.after.undecided.sum())
     return calm.success.mean * demand - float(cell.trigger.succeeded.sum() + cell.after.succeeded.sum())
 
 
@@ -136,6 +143,7 @@ def _cells(con: "duckdb.DuckDBPyConnection") -> list[Judged]:
 
 def _judged(row: tuple[Any, ...], course: Course, bounds: list[tuple[str, float, float]]) -> Judged:
     *identity, calm_arm, reason = row
+    facts = dict(zip(_IDENTITY.split(", "), identity, strict=True))
     ends = {phase: (start_s, end_s) for phase, start_s, end_s in bounds}
     horizon_s = ends["drain"][0]
     steady = ends.get("steady", (0.0, 0.0))
@@ -144,9 +152,9 @@ def _judged(row: tuple[Any, ...], course: Course, bounds: list[tuple[str, float,
     return Judged(
         identity=tuple(identity),
         calm_arm=calm_arm,
-        seed=identity[-1],
-        load_rps=identity[8],
-        placebo=identity[9] == "placebo",
+        seed=facts["seed"],
+        load_rps=facts["load_rps"],
+        placebo=facts["trigger_kind"] == "placebo",
         void=reason,
         steady=course.cut(steady[0], steady[1] - trim_s),
         trigger=course.cut(*trigger),

@@ -76,14 +76,21 @@ def is_conversations_file(path: Path) -> bool:
 
 
 def read_conversations(path: Path) -> Trace:
-    """Read what `write_conversations` wrote; equal to the trace that was written."""
+    """Read what `write_conversations` wrote; equal to the trace that was written. ValueError "FILE: …" for any other file."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
-    meta = json.loads((table.schema.metadata or {}).get(_KEY, b"null"))
-    if meta is None:
-        raise ValueError(f"{path}: not a conversations.parquet of stampede (no {_KEY.decode()!r} in its schema)")
-    return Trace(meta["source"], tuple(_conversations(table)), cast(Provenance, meta["provenance"]))
+    try:
+        table = pq.read_table(path)
+        meta = json.loads((table.schema.metadata or {}).get(_KEY, b"null"))
+        if meta is None:
+            raise ValueError(f"no {_KEY.decode()!r} in its schema")
+        if lacking := sorted(Provenance.__required_keys__ - meta["provenance"].keys()):
+            raise ValueError(f"its provenance lacks {', '.join(lacking)}")
+        return Trace(meta["source"], tuple(_conversations(table)), cast(Provenance, meta["provenance"]))
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{path}: not a whole conversations.parquet of stampede: {said[:200]}") from error
 
 
 def _conversations(table: Any) -> list[Conversation]:

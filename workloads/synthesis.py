@@ -15,7 +15,7 @@ from workloads.lengths import SessionLengths, session_lengths
 from workloads.plan import Plan
 from workloads.request import Phase, Request, Workload
 
-__all__ = ["Plan", "synthesize"]
+__all__ = ["Plan", "check_usable", "synthesize"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -71,6 +71,20 @@ def synthesize(trace: Trace, plan: Plan, load_rps: float, seed: int) -> Workload
     return Workload(trace.source, seed, phases, (*requests, *spike_requests), provenance)
 
 
+def check_usable(trace: Trace, plan: Plan) -> None:
+    """ValueError where `synthesize` could make nothing of this trace under this plan, whatever the load and seed."""
+    lengths = session_lengths(trace, plan, 0)
+    if plan.arrival["process"] == "trace":
+        _own_clock(trace, lengths, 0)
+
+
+def _own_clock(trace: Trace, lengths: SessionLengths, rotation: int) -> Floats | None:
+    """The usable conversations' own starts as a unit-rate clock; None where the trace has no times."""
+    if not trace.has_timestamps:
+        return None
+    return own_clock([float(trace.conversations[i].start_s or 0.0) for i in lengths.index], rotation)
+
+
 def _base_sessions(
     trace: Trace, plan: Plan, lengths: SessionLengths, phases: tuple[Phase, ...], past_s: float, load_rps: float, seed: int
 ) -> tuple[_Sessions, dict[str, int]]:
@@ -78,9 +92,7 @@ def _base_sessions(
     horizon_s = sum(p.duration_s for p in phases)
     usable = len(lengths.index)
     rotation = int(generator(seed, "session-rotation").integers(usable))
-    own = None
-    if plan.arrival["process"] == "trace" and trace.has_timestamps:
-        own = own_clock([float(trace.conversations[i].start_s or 0.0) for i in lengths.index], rotation)
+    own = _own_clock(trace, lengths, rotation) if plan.arrival["process"] == "trace" else None
     rate = load_rps / lengths.mean_turns
     unit = unit_arrivals(plan.arrival, generator(seed, "arrivals"), (past_s + horizon_s) * rate, own)
     start_s = real_times(unit, -past_s, [past_s, *(p.duration_s for p in phases)], [rate] * (len(phases) + 1))

@@ -21,6 +21,8 @@ def load_trace(name_or_path: str, source: str | None = None, *, seed: int = 0) -
     path = Path(name_or_path)
     if path.is_file():
         return _load_file(path, source, seed)
+    if source is not None and name_or_path in SOURCES:
+        raise ValueError(f"{source} names the format of a file; {name_or_path!r} is a source's name")
     if name_or_path in SOURCES:
         named = SOURCES[name_or_path]
         if named.fetch is None:
@@ -45,7 +47,10 @@ def import_trace(source: str, from_path: str | Path | None, out_path: str | Path
 
 def _load_file(path: Path, source: str | None, seed: int) -> Trace:
     if is_conversations_file(path):
-        return read_conversations(path)
+        trace = read_conversations(path)
+        if source is not None and trace.source != source:
+            raise ValueError(f"{path}: holds a trace of {trace.source}, not of {source}")
+        return trace
     return (SOURCES[source] if source else _recognised(path)).load(path, seed)
 
 

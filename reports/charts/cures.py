@@ -2,6 +2,7 @@
 
 import duckdb
 
+from reports.arms import NOT_BACK
 from reports.charts.figure import Figure, Fit
 from reports.charts.panels import labelled, planned, stages
 from reports.charts.timelines import COLUMNS, bin_s, frame, runs, shaded, slim, stacked
@@ -37,12 +38,15 @@ def cures(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[Figure]:
 
 def telling_first(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[str]:
     """Router keys, the one whose share of collapsed runs differs most between conditions first; then in the scene's order."""
-    shares = con.sql("""
+    shares = con.execute(
+        """
         WITH ends AS (
-            SELECT p.router, p.condition, coalesce(v.verdict IN ('slow', 'metastable', 'deadlock'), false) AS collapsed
+            SELECT p.router, p.condition, coalesce(list_contains(?, v.verdict), false) AS collapsed
             FROM verdicts v JOIN players p USING (cell_id)),
         shares AS (SELECT router, condition, avg(collapsed::INT) AS share FROM ends GROUP BY ALL)
-        SELECT router, max(share) - min(share) FROM shares GROUP BY router""").fetchall()
+        SELECT router, max(share) - min(share) FROM shares GROUP BY router""",
+        [list(NOT_BACK)],
+    ).fetchall()
     spread = {str(router): float(difference) for router, difference in shares}
     present = [r.key for r in scene.routers if r.key in spread]
     return sorted(present, key=lambda key: (scene.router(key).reference, -spread[key], present.index(key)))

@@ -1,6 +1,7 @@
 -- Every row the replay wrote, times in seconds, with the phase in which this attempt was due.
 -- Rows with attempt = 0 are turns never sent because their session quit: no times, no phase. Rows with client_attempt = 0 were
--- never started: those, and requests whose next attempt was not due yet when the run ended (outcome censored).
+-- never started: those, requests whose next attempt was not due yet when the run ended (outcome censored), and attempts that were
+-- between two router tries when the client gave up or the run ended.
 CREATE TABLE attempts AS
 SELECT
     facts.cell_id,

@@ -41,6 +41,8 @@ SELECT
     facts.cell_id,
     facts.arm_id,
     facts.router,
+    facts.policy,
+    facts.reference,
     facts.guard,
     facts.client,
     facts.engine,

@@ -1,5 +1,8 @@
 -- Attempts folded into requests. Latencies count from the FIRST attempt's scheduled_s to the successful attempt's tokens;
+-- A router may send on for an older attempt that was given up, so the last row need not be the open one.
 -- TPOT = (E2E − TTFT) / (output_tokens − 1), NULL (and within its SLO) at one token.
+-- An answer that was still streaming when the run ended, within every limit so far, is undecided: a miss in all that is counted
+-- here (slo_met), but no evidence of trouble to the verdicts.
 CREATE TEMP MACRO span(start_s, end_s) AS round(end_s - start_s, 6); -- whole microseconds again
 
 CREATE TEMP TABLE outcomes AS
@@ -15,6 +18,10 @@ WITH folded AS (
         sum(attempt * attempt)::BIGINT AS attempt_squares,
         max(client_attempt) AS client_attempts,
         count(*) FILTER (outcome = 'ok') AS answers,
+        count(*) FILTER (outcome = 'censored') AS still_open,
+        max(first_token_s) FILTER (outcome = 'censored') AS open_first_token_s,
+        max(decoded_tokens) FILTER (outcome = 'censored') AS open_tokens,
+        coalesce(sum(prefilled_tokens + decoded_tokens) FILTER (outcome = 'censored'), 0)::BIGINT AS open_work_tokens,
         max(scheduled_s) FILTER (attempt = 1) AS scheduled_s,
         max(sent_s) FILTER (attempt = 1) AS sent_s,
         max(phase) FILTER (attempt = 1) AS phase,
@@ -38,7 +45,7 @@ WITH folded AS (
 timed AS (
     SELECT
         *,
-        CASE WHEN answers > 0 THEN 'ok' ELSE last_outcome END AS outcome,
+        CASE WHEN answers > 0 THEN 'ok' WHEN still_open > 0 THEN 'censored' ELSE last_outcome END AS outcome,
         span(scheduled_s, first_token_s) AS ttft_s,
         span(scheduled_s, ended_s) AS e2e_s,
         span(scheduled_s, sent_s) AS send_lag_s,
@@ -50,5 +57,13 @@ SELECT
     timed.outcome = 'ok'
     AND timed.ttft_s <= coalesce(slo.ttft_s, 'Infinity')
     AND coalesce(timed.tpot_s, 0) <= coalesce(slo.tpot_s, 'Infinity')
-    AND timed.e2e_s <= coalesce(slo.e2e_s, 'Infinity') AS slo_met
-FROM timed, slo;
+    AND timed.e2e_s <= coalesce(slo.e2e_s, 'Infinity') AS slo_met,
+    coalesce(
+        timed.outcome = 'censored'
+        AND timed.open_first_token_s - timed.scheduled_s <= coalesce(slo.ttft_s, 'Infinity')
+        AND (facts.until_s - timed.open_first_token_s) / greatest(timed.open_tokens - 1, 1) <= coalesce(slo.tpot_s, 'Infinity')
+        AND facts.until_s - timed.scheduled_s <= coalesce(slo.e2e_s, 'Infinity'),
+        false
+    ) AS undecided
+FROM timed
+JOIN cell_facts AS facts USING (cell_id), slo;

@@ -1,6 +1,7 @@
 -- One row per cell and second. By arrival cohort (requests first due in that second): scheduled, ok, slo_met = succeeded,
--- cohort_attempts (all their attempts, whenever made), computed_tokens and useful_tokens. By the clock: attempts (started),
--- goodput (answers within the SLO that arrived), engine_ended (attempts that left an engine, wanted or not). From samples:
+-- undecided (see outcomes.sql; not in succeeded), cohort_attempts (all their attempts, whenever made), computed_tokens and
+-- useful_tokens (undecided ones' included). By the clock: attempts (started), goodput (answers within the SLO that arrived),
+-- engine_ended (attempts that left an engine, wanted or not). From samples:
 -- in_flight = running + waiting in the engines (orphans too), waiting, queue_age_s (oldest), hit_rate; NULL where not sampled.
 CREATE TABLE seconds AS
 WITH ticks AS (
@@ -22,9 +23,10 @@ cohorts AS (
         count(*) AS scheduled,
         count(*) FILTER (outcome = 'ok') AS ok,
         count(*) FILTER (slo_met) AS slo_met,
+        count(*) FILTER (undecided) AS undecided,
         sum(attempts)::BIGINT AS cohort_attempts,
         sum(computed_tokens)::BIGINT AS computed_tokens,
-        sum(useful_tokens)::BIGINT AS useful_tokens
+        sum(useful_tokens + if(undecided, open_work_tokens, 0))::BIGINT AS useful_tokens
     FROM outcomes
     WHERE scheduled_s IS NOT NULL
     GROUP BY ALL
@@ -90,6 +92,7 @@ SELECT
     coalesce(slo_met, 0) AS succeeded,
     coalesce(ok, 0) AS ok,
     coalesce(slo_met, 0) AS slo_met,
+    coalesce(undecided, 0) AS undecided,
     coalesce(cohort_attempts, 0) AS cohort_attempts,
     coalesce(computed_tokens, 0) AS computed_tokens,
     coalesce(useful_tokens, 0) AS useful_tokens,

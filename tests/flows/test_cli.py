@@ -81,6 +81,21 @@ def test_a_malformed_row_is_one_line_and_leaves_no_run_folder(tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
+def test_a_failed_import_leaves_no_folder_and_a_bad_out_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,374,44\n")
+    before = sorted(tmp_path.iterdir())
+    command = ("trace", "import", "azure_llm_2023", "--from", "a.csv", "--out")
+    for out, said in ((".", "is a folder"), ("a.csv/x.parquet", "cannot be written")):
+        assert code_of(*command, out) == 2
+        assert said in capsys.readouterr().err
+    assert code_of("trace", "import", "mooncake", "--from", "a.csv", "--out", "new/x.parquet") == 2
+    assert code_of("trace", "describe", "synthetic", "--source", "mooncake") == 2
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_trace_list_names_every_source(capsys: pytest.CaptureFixture[str]) -> None:
     assert code_of("trace", "list") == 0
     out = capsys.readouterr().out

@@ -25,6 +25,8 @@ def finish(cell: Cell, folder: Path, **other: str) -> None:
     folder.mkdir(parents=True)
     facts = {"cell_id": cell.cell_id, "workload_hash": cell.workload_hash, "code_hash": code_hash()} | other
     (folder / "cell.json").write_text(json.dumps(facts))
+    for name in ("attempts", "samples", "decisions"):
+        (folder / f"{name}.parquet").write_bytes(b"PAR1 rows PAR1")
 
 
 def test_every_router_client_and_seed_meets_once_and_arms_share_a_seed_s_workload() -> None:
@@ -56,6 +58,16 @@ def test_finished_means_same_id_same_workload_same_code(tmp_path: Path) -> None:
         assert not is_finished(cell, tmp_path / str(i))
     (tmp_path / "good" / "cell.json").write_text('{"cell_id": "')
     assert not is_finished(cell, tmp_path / "good")
+
+
+def test_a_cell_with_a_lost_or_cut_file_runs_again(tmp_path: Path) -> None:
+    cell = grid(study(), planned(), 6.0)[0]
+    for i, name in enumerate(("attempts", "samples", "decisions")):
+        finish(cell, tmp_path / str(i))
+        (tmp_path / str(i) / f"{name}.parquet").write_bytes(b"PAR1 ro")
+        assert not is_finished(cell, tmp_path / str(i))
+        (tmp_path / str(i) / f"{name}.parquet").unlink()
+        assert not is_finished(cell, tmp_path / str(i))
 
 
 def test_what_is_not_finished_runs_again_and_leftovers_go(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A study is a preset or a YAML file plus changes; anything that could not run is refused in one line that names the key."""
 
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ ACCEPTED = [
     ("client.0.max_attempts=null", lambda s: s.client[0].max_attempts, None),
     ("guards.0.guards=[retry]", lambda s: s.guards[0].guards[0].name, "retry"),
     ("slo.ttft_s=null", lambda s: s.slo.ttft_s, None),
+    ("client=[&c {name: a, cancel: false}, {<<: *c, name: b}]", lambda s: [c.cancel for c in s.client], [False, False]),
+    ("routers.2.name=random", lambda s: s.routers[2].name, "random"),
     ("trigger.kind=placebo", lambda s: s.trigger.described(), {"kind": "placebo", "k": 1.0, "d_s": 5.0}),
     ("pool.changes={max_running: 8}", lambda s: s.pool.spec().changes, {"max_running": 8}),
 ]
@@ -76,13 +79,13 @@ REFUSED = [
     ("pool.profile=h200", ["pool.profile = 'h200'", "shipped: ", "h100-vllm-llama8b"]),
     ("pool.changes={kv_block: 3}", ["pool.changes", "'kv_block'", "kv_blocks"]),
     ("pool.changes={kv_blocks: lots}", ["pool.changes.kv_blocks = 'lots'"]),
-    ("pool.changes={kv_blocks: -4}", ["pool.changes.kv_blocks = -4", "at least 0"]),
+    ("pool.changes={kv_blocks: -4}", ["pool.changes.kv_blocks = -4", "at least 1"]),
     ("pool.roles=[prefill]", ["pool", "one role for each of the 2 replicas"]),
     ("routers=[]", ["routers = []", "at least 1"]),
     ("routers=[random, random]", ["routers", "'random' appears twice"]),
     ("routers.0=rond_robin", ["routers.0.name = 'rond_robin'", "unknown policy", "did you mean 'round_robin'", "power_of_two"]),
     ("routers.0=[1]", ["routers.0 = [1]", "name, label, parameters"]),
-    ("routers.9=random", ["routers.9", "list of 2", "from 0 to 1"]),
+    ("routers.9=random", ["routers.9", "list of 2", "from 0 to 2"]),
     ("routers.0.parameters={r: 3}", ["routers.0.parameters = {'r': 3}", "round_robin"]),
     ("guards.0.guards=[retri]", ["guards.0.guards.0.name = 'retri'", "unknown guard", "did you mean 'retry'"]),
     ("guards.0.guards=[{name: retry, parameters: {x: 1}}]", ["guards.0.guards.0.parameters", "'x'", "max_attempts"]),
@@ -105,6 +108,27 @@ REFUSED = [
     ("noequals", ["--set noequals", "key.path=value"]),
     ("load={rps: 1", ["--set load={rps: 1", "not valid YAML"]),
     ("load={rps: 1, rps: 2}", ["'rps' is given twice"]),
+    ("load={[1]: 2}", ["not valid YAML", "cannot be a key"]),
+    ("load=" + "[" * 50_000, ["nested too deeply"]),
+    ("a" + ".a" * 5000 + "=1", ["5001 deep"]),
+    ("0=3", ["--set 0=3: 0 = 3", "unknown key"]),
+    ("load.rps=0.01", ["0.01 rps", "phases.steady_s = 20", "at least 10"]),
+    ("seeds=[0x" + "f" * 5000 + "]", ["seeds.0 = (a huge number)"]),
+    ("pool.changes={kv_blocks: 100}", ["pool.changes.kv_blocks = 100", "context_tokens 131072", "must fit"]),
+    ("pool.changes={context_tokens: 99999999}", ["pool.changes", "kv_blocks = 28934", "must fit"]),
+    ("pool.changes={max_running: 0}", ["pool.changes.max_running = 0", "at least 1"]),
+    ("pool.changes={max_batched_tokens: 0}", ["pool.changes.max_batched_tokens = 0", "at least 1"]),
+    ("pool.changes={max_queued: x}", ["pool.changes.max_queued = 'x'", "whole number", "null"]),
+    ("pool.changes={max_queued: 1.5}", ["pool.changes.max_queued = 1.5", "whole number"]),
+    ("pool.changes={frontend_s: .nan}", ["pool.changes.frontend_s = nan", "a number"]),
+    ("pool.changes={provenance: {a: 2024-01-01}}", ["pool.changes.provenance", "plain JSON"]),
+    ("routers=[pd_pair]", ["routers.0 = 'pd_pair'", "prefill and decode"]),
+    ("pool.roles=[prefill, decode]", ["routers.0 = 'round_robin'", "use pd_pair"]),
+    ("workload.source=mooncake", ["workload.source = 'mooncake'", "format of a file"]),
+    ("workload.deadline_s=1e-9", ["workload.deadline_s = 1e-09", "greater than or equal to"]),
+    ('client.0.name="a\\nb"', ["client.0.name", "one line of text"]),
+    ('report.title="a\\0"', ["report.title", "without control characters"]),
+    ("routers.0.label=' '", ["routers.0.label", "one line of text"]),
 ]
 
 
@@ -128,7 +152,12 @@ def test_a_file_names_the_line(tmp_path: Path) -> None:
         load_study(str(file))
 
 
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{key}: &{key} [{', '.join(['*' + before] * 9)}]\n" for before, key in pairwise("abcdefgh")
+)
 BAD_FILES = [
+    (BOMB, r"aliases stand for more than 100000 values"),
+    ("pool: &p {changes: *p}\n", r":1: not valid YAML"),
     ("routers: [random\n", r":2: not valid YAML"),
     ("routers: [random]\nrouters: [oracle]\n", r":2: not valid YAML: key 'routers' is given twice"),
     ("- random\n", r"a study is a mapping"),
@@ -170,6 +199,6 @@ def test_a_resolved_study_read_back_is_the_same_study(tmp_path: Path) -> None:
 def test_the_hash_moves_with_content_and_only_with_it() -> None:
     one = load_study("smoke").resolved()
     assert load_study("smoke").resolved() == one
-    for change in ("load.rps=7", "seeds=3", "pool.changes={kv_blocks: 9}", "report.title=other"):
+    for change in ("load.rps=7", "seeds=3", "pool.changes={kv_blocks: 9000}", "report.title=other"):
         assert load_study("smoke", [change]).resolved()["content_hash"] != one["content_hash"]
     assert list(Study.model_fields) == [key for key in one if not key.endswith("_hash")]

@@ -6,7 +6,7 @@ import pytest
 
 from flows.choose_run import choose
 from flows.load_study import load_study
-from flows.run_folder import RunFolder
+from flows.run_folder import RunFolder, check_new
 from flows.study import StudyError
 
 
@@ -67,3 +67,26 @@ def test_a_dead_run_s_lock_is_taken_over(tmp_path: Path) -> None:
     (folder.path / "run.lock").write_text("4194304")
     with folder.locked():
         assert (folder.path / "run.lock").read_text() != "4194304"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out, said in (
+        ("file", "is a file, not a folder"),
+        ("file/run", "is a file, not a folder"),
+        ("x" * 300, "cannot be a folder"),
+    ):
+        with pytest.raises(StudyError, match=said):
+            check_new(tmp_path / out)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_study_edited_by_hand_and_a_broken_manifest_are_named(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(load_study("smoke"))
+    folder.study.write_text(folder.study.read_text().replace("rps: 6.0", "rps: 7.0"))
+    with pytest.raises(StudyError, match="changed since the run began"):
+        folder.check_same(load_study(str(folder.study)))
+    folder.manifest.write_text("{")
+    with pytest.raises(StudyError, match=r"manifest\.json: not JSON"):
+        folder.read_manifest()

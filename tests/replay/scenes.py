@@ -49,7 +49,7 @@ def cell(
         router=Named(router, router, parameters),
         guards=tuple(Named(name, name, p) for name, p in guards),
         guard_label="+".join(name for name, _ in guards) or "none",
-        pool=PoolSpec("pool", replicas, "h100-vllm-llama8b", changes or {}, roles),
+        pool=PoolSpec("pool", replicas, "h100-vllm-llama8b", "", changes or {}, roles),
         client=client or RetryRule("one try", ttft_timeout_s=None, max_attempts=1),
         session=SessionRule(),
         workload="",

@@ -6,6 +6,7 @@ through `replay.virtual` and, over loopback HTTP, through `replay.live`.
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +18,7 @@ from replay.virtual import VirtualRun
 from replicas.profile import EngineProfile
 from replicas.served import ServedReplica
 from tests.replay.scenes import cell, single_turns
-from workloads.request import Workload
+from workloads.request import Request, Segment, Workload
 
 
 def profile_of(a_cell: Cell) -> EngineProfile:
@@ -46,6 +47,7 @@ def over_loopback(a_cell: Cell, workload: Workload) -> tuple[Recorder, dict[str,
     return asyncio.run(go())
 
 
+SOON = [0.3 + 0.05 * i for i in range(12)]
 DRIVERS = pytest.mark.parametrize("drive", [virtually, over_loopback])
 
 
@@ -59,12 +61,17 @@ def test_a_plain_request_goes_through(drive) -> None:  # type: ignore[no-untyped
 
 @DRIVERS
 def test_prequal_probes_and_avoids_the_busy_replica(drive) -> None:  # type: ignore[no-untyped-def]
-    burst = [0.3 + 0.02 * i for i in range(12)]
-    recorder, counts = drive(cell("prequal"), single_turns(burst, output_tokens=60))
-    assert counts["ok"] == 12
-    reasons = [d.reason for d in recorder.decisions]
-    assert any("probe" not in r or "no" not in r for r in reasons)
-    assert len(set(reasons)) > 1, "with probes answered, later choices rest on them and not on the fallback"
+    # One huge prompt occupies a replica for seconds; the small requests behind it go where the probes see nobody.
+    huge = Request(0, 0, 0, 0.2, None, (Segment(1, 60_000),), 2, 4, 0)
+    small = [replace(r, request_id=1 + i, session_id=1 + i) for i, r in enumerate(single_turns(SOON).requests)]
+    workload = replace(single_turns(SOON), requests=(huge, *small))
+    recorder, counts = drive(cell("prequal"), workload)
+    assert counts["ok"] == 1 + len(SOON)
+    busy = next(r.replica_id for r in recorder.attempts if r.request_id == 0)
+    elsewhere = [r.replica_id != busy for r in recorder.attempts if r.request_id > 6]  # the first few have old probes
+    assert all(elsewhere)
+    blind, _ = drive(cell("round_robin"), workload)
+    assert any(r.replica_id == 0 for r in blind.attempts if r.request_id > 6), "a blind policy does send them there"
 
 
 @DRIVERS
@@ -99,20 +106,26 @@ def test_router_retry_excludes_the_replica_that_refused(drive) -> None:  # type:
 
 @DRIVERS
 def test_prefill_decode_pair(drive) -> None:  # type: ignore[no-untyped-def]
-    a_cell = cell("pd_pair", roles=("prefill", "decode"), changes={"kv_transfer_s_per_token": 1e-4})
-    recorder, counts = drive(a_cell, single_turns([0.0, 0.2, 0.4]))
-    assert counts["ok"] == 3
-    for row in recorder.attempts:
-        assert (row.prefill_id, row.replica_id) == (0, 1)
-        assert row.output_tokens == 8
-        assert row.first_token_us is not None
-        assert row.first_token_us - row.scheduled_us >= 256 * 100, "the KV transfer comes before the first token"
+    def ttft_us(transfer_s_per_token: float) -> list[int]:
+        a_cell = cell("pd_pair", roles=("prefill", "decode"), changes={"kv_transfer_s_per_token": transfer_s_per_token})
+        recorder, counts = drive(a_cell, single_turns([0.0, 0.5, 1.0]))
+        assert counts["ok"] == 3
+        assert {(r.prefill_id, r.replica_id, r.output_tokens) for r in recorder.attempts} == {(0, 1, 8)}
+        return [r.first_token_us - r.scheduled_us for r in recorder.attempts]
+
+    for without, having in zip(ttft_us(0.0), ttft_us(1e-3), strict=True):
+        assert having - without == pytest.approx(256_000, abs=60_000), "the KV of 256 tokens takes 256 ms to arrive"
 
 
 @DRIVERS
-def test_a_client_that_hangs_up_frees_the_replica(drive) -> None:  # type: ignore[no-untyped-def]
-    impatient = RetryRule("impatient", ttft_timeout_s=0.2, max_attempts=2, backoff_s=0.1, jitter=0.0, cancel=True)
-    # A prompt of 20,000 tokens takes longer than the patience; a small one behind it does not.
-    recorder, counts = drive(cell(client=impatient, replicas=1), single_turns([0.0], prompt_tokens=20_000))
-    assert (recorder.attempts[0].client_attempt, recorder.attempts[0].outcome) == (1, "timeout")
-    assert counts["scheduled"] == 1
+@pytest.mark.parametrize("cancel", [True, False])
+def test_a_client_that_hangs_up_frees_the_replica(drive, cancel: bool) -> None:  # type: ignore[no-untyped-def]
+    impatient = RetryRule("impatient", ttft_timeout_s=0.2, max_attempts=1, cancel=cancel)
+    # A prompt of 100,000 tokens takes longer than the patience, in steps of 8,192; a small one comes behind it.
+    huge = Request(0, 0, 0, 0.0, None, (Segment(1, 100_000),), 2, 4, 0)
+    small = replace(single_turns([0.6]).requests[0], request_id=1, session_id=1)
+    patient_enough = replace(impatient, ttft_timeout_s=1.2)
+    workload = replace(single_turns([0.6]), requests=(huge, small))
+    recorder, _ = drive(cell(client=impatient if cancel else patient_enough, replicas=1), workload)
+    outcomes = {r.request_id: r.outcome for r in recorder.attempts}
+    assert outcomes == ({0: "timeout", 1: "ok"} if cancel else {0: "timeout", 1: "timeout"})

@@ -1,6 +1,6 @@
 """The client population: patience, retries, budgets and sessions, each shown on a client with a recording driver."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -77,8 +77,6 @@ def test_a_budget_of_20_percent_allows_one_retry_for_five_requests() -> None:
 
 
 def test_retry_for_ever_ends_at_the_deadline() -> None:
-    from dataclasses import replace
-
     workload = single_turns([0.0])
     workload = replace(workload, requests=(replace(workload.requests[0], deadline_s=10.0),))
     rule = RetryRule("r", ttft_timeout_s=2.0, max_attempts=None, backoff_s=1.0, backoff_factor=1.0, jitter=0.0)
@@ -90,9 +88,36 @@ def test_retry_for_ever_ends_at_the_deadline() -> None:
     assert client.counts["failed"] == 1
 
 
-def test_retry_for_ever_without_a_pause_is_refused() -> None:
+@pytest.mark.parametrize("pause", [{"backoff_s": 0.0}, {"backoff_max_s": 0.0}, {"jitter": 1.0}])
+def test_retry_for_ever_without_a_pause_is_refused(pause: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="backoff_s > 0"):
-        RetryRule("r", max_attempts=None, backoff_s=0.0)
+        RetryRule("r", max_attempts=None, **pause)  # type: ignore[arg-type]
+
+
+def test_backoff_stays_at_its_limit_however_many_attempts() -> None:
+    rule = RetryRule("r", backoff_s=1.0, backoff_factor=100.0, backoff_max_s=10.0, jitter=0.0)
+    assert [rule.backoff_before(n, 1, 1) for n in (2, 3, 500, 100_000)] == [1.0, 10.0, 10.0, 10.0]
+
+
+def test_a_retry_that_the_deadline_forbids_costs_no_budget() -> None:
+    workload = single_turns([0.0, 0.0, 0.0])
+    hopeless = [replace(r, deadline_s=1.0) for r in workload.requests[:2]]
+    workload = replace(workload, requests=(*hopeless, workload.requests[2]))
+    rule = RetryRule("r", ttft_timeout_s=0.9, max_attempts=2, backoff_s=1.0, jitter=0.0, budget=0.0, budget_burst=1.0)
+    client, driver = client_of(workload, rule)
+    run_silent(client, 10.0)
+    assert [key for _, key, number in driver.started if number == 2] == [2], "the one token is left for the third request"
+
+
+def test_every_turn_is_counted_once_however_it_ends() -> None:
+    for horizon_s in (0.5, 3.0, 100.0):
+        for rule in (RetryRule("r", ttft_timeout_s=1.0, max_attempts=1), RetryRule("r", ttft_timeout_s=None)):
+            client, _ = client_of(conversation(5, think_s=1.0, horizon_s=horizon_s), rule)
+            run_silent(client, 200.0)
+            client.close()
+            counts = client.counts
+            assert counts["planned"] == sum(counts[k] for k in ("ok", "failed", "censored", "abandoned", "not_due")) == 5
+            assert counts["planned"] == counts["scheduled"] + counts["not_due"]
 
 
 def test_later_turns_are_due_think_time_after_the_answer() -> None:

@@ -10,7 +10,7 @@ from replay.recorder import Recorder
 from replay.retry import RetryRule
 from replay.rows import Attempt
 from replay.virtual import VirtualRun
-from replay.virtual_cell import check_conservation
+from replay.virtual_cell import NotConserved, check_conservation
 from replicas.profile import EngineProfile
 from tests.replay.scenes import cell, conversation, single_turns
 from workloads.draws import generator
@@ -59,7 +59,7 @@ def test_orphaned_work_is_done_to_its_end_and_cancelled_work_is_not() -> None:
 def test_everything_returns_to_zero_when_the_pool_is_left_alone() -> None:
     _, run = replayed(cell(client=replace(FOREVER, cancel=True), changes={"max_running": 16}), burst(3, n=200))
     for engine in run.engines:
-        assert (engine.running, engine.waiting, engine.waiting_tokens, engine.kv_sum) == (0, 0, 0, 0)
+        assert (engine.running, engine.waiting, engine.waiting_tokens, engine.kv_tokens(1e9)) == (0, 0, 0, 0)
         assert engine.cache.used == 0
     assert run.router.open_requests == 0
     assert all(v.in_flight == v.in_flight_tokens == 0 for v in run.router.views)
@@ -105,3 +105,31 @@ def test_a_prompt_beyond_the_context_is_refused_as_a_bad_request() -> None:
 def test_an_idle_timeout_is_refused_rather_than_ignored() -> None:
     with pytest.raises(ValueError, match="idle_timeout_s"):
         replayed(cell(client=RetryRule("idle", idle_timeout_s=1.0)), single_turns([0.0]))
+
+
+def test_the_books_are_right_in_the_middle_of_a_jump() -> None:
+    """Ten sequences decode for long without anything changing: gauges and work done follow the clock, not the jump's start."""
+    forever = RetryRule("patient", ttft_timeout_s=None, max_attempts=1)
+    a_cell = replace(cell(client=forever, replicas=1), drain_s=9.0)
+    recorder = Recorder()
+    profile = EngineProfile.load(a_cell.pool.profile)
+    run = VirtualRun(a_cell, single_turns([0.0] * 10, output_tokens=4000), profile, recorder)
+    assert run.run() == 10.0
+    assert {r.outcome for r in recorder.attempts} == {"censored"}
+    decoded = [r.decoded_tokens for r in recorder.attempts]
+    assert len(set(decoded)) == 1
+    seconds_a_token = 9.9 / decoded[0]
+    assert 0.006 < seconds_a_token < 0.0085, "10 s of steps of about 7 ms"
+    used = [s.kv_used for s in recorder.samples][1:]
+    assert used == sorted(used)
+    assert len(set(used)) == len(used), "the KV grows by the second"
+    blocks = -(-(256 + decoded[0]) // 16) * 10 - 9 * 4  # the system prompt's four blocks are shared
+    assert run.engines[0].kv_used(10.0) == pytest.approx(blocks / profile.kv_blocks, rel=0.02)
+
+
+def test_a_lost_request_is_noticed() -> None:
+    _, run = replayed(cell(), single_turns([0.0, 0.1]))
+    recorder = Recorder()
+    counts = dict(run.client.counts, ok=1, scheduled=1)  # as if one had never been started
+    with pytest.raises(NotConserved, match="planned 2 is not scheduled 1"):
+        check_conservation(counts, recorder)

@@ -340,8 +340,9 @@ class ReferenceEngine:
         self.running.append(job)
         if not job.seen_by_scheduler:
             job.seen_by_scheduler, job.cached_tokens = True, cached
-            self.query_tokens += job.prompt_tokens
-            self.hit_tokens += cached if job.stage != "decode" else 0
+            if job.stage != "decode":
+                self.query_tokens += job.prompt_tokens
+                self.hit_tokens += cached
 
     def _publish_scheduled(self, job: Job, tokens: int) -> None:
         if not job.decoding or self.rules.replies_hittable_while_decoding:

@@ -205,7 +205,7 @@ def compare(profile: EngineProfile, jobs: list[Job]) -> None:
     accepted = [s for s in driver.sequences.values() if s.state != State.REFUSED]
     assert sorted(s.try_id for s in driver.ended) == [s.try_id for s in accepted]
     assert len({s.try_id for s in driver.first}) == len(driver.first)
-    assert (engine.running, engine.waiting, engine.waiting_tokens, engine.kv_sum) == (0, 0, 0, 0)
+    assert (engine.running, engine.waiting, engine.waiting_tokens, engine.kv_tokens(1e9)) == (0, 0, 0, 0)
     assert engine.cache.available == profile.kv_blocks
 
 

@@ -63,7 +63,27 @@ def test_an_unknown_profile_names_those_shipped() -> None:
         EngineProfile.load("a100")
 
 
-@pytest.mark.parametrize("text", ["{", "{}", '{"step": {}}'])
+SPOILT = [
+    ({"kv_blocks": 100}, "kv_blocks = 100: .* one sequence of full length must fit"),
+    ({"kv_blocks": "100"}, "kv_blocks = '100': must be a whole number"),
+    ({"frontend_s": float("nan")}, "frontend_s = nan: must be a number"),
+    ({"max_running": True}, "max_running = True"),
+    ({"step": 5}, "its step is a mapping"),
+    ({"step": {"base_s": 1}}, "its step lacks prefill_base_s"),
+    ({"kv_block": 1}, "no key 'kv_block'; allowed: .*kv_blocks"),
+    ({"provenance": None}, "provenance = None: must be a mapping"),
+]
+
+
+@pytest.mark.parametrize(("spoilt", "said"), SPOILT, ids=[said[:24] for _, said in SPOILT])
+def test_a_file_with_a_field_no_engine_can_have_is_refused(tmp_path: Path, spoilt: dict[str, object], said: str) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(shipped().to_json() | spoilt))
+    with pytest.raises(ValueError, match=rf"mine\.json: not an engine profile: .*{said}"):
+        EngineProfile.load(str(path))
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"step": {}}', "[" * 100_000])
 def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mine.json"
     path.write_text(text)

@@ -44,7 +44,7 @@ def _rename(run: Path, name: str, label: str) -> None:
         if facts["router"] == name:
             file.write_text(json.dumps(facts | {"router": label}))
     study = yaml.safe_load((run / "study.yaml").read_text())
-    study["routers"] = [label if r == name else r for r in study["routers"]]
+    study["routers"] = [{**r, "label": label} if r["label"] == name else r for r in study["routers"]]
     (run / "study.yaml").write_text(yaml.safe_dump(study))
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["trace"]["name"] = label

@@ -28,6 +28,7 @@ class Arm:
     kind: str
     guard: str = "none"
     trigger: str = "spike"
+    policy: str | None = None  # the label, unless said otherwise
 
 
 ORPHANED, CANCEL = "retry for ever, orphaned", "retry for ever, cancelled"
@@ -253,7 +254,19 @@ def _facts(arm: Arm, arm_id: str, plan: Plan, attempts: list[Attempt]) -> dict[s
         "conserved": True,
         "code_hash": "made-up",
         "cpu_s": 0.1,
-        "spec": {"router": {"name": arm.router}, "client": {"name": arm.client}, "guards": [], "seed": plan.seed},
+        "spec": _spec(arm, plan),
+    }
+
+
+def _spec(arm: Arm, plan: Plan) -> dict[str, Any]:
+    """The cell as resolved, with how its workload was made."""
+    making = {"trace": "made-up", "steady_s": dict(PHASES)["steady"], "trigger": {"kind": arm.trigger, "k": plan.k}}
+    return {
+        "router": {"name": arm.policy or arm.router, "label": arm.router},
+        "client": {"name": arm.client},
+        "guards": [],
+        "seed": plan.seed,
+        "plan": making,
     }
 
 
@@ -265,7 +278,7 @@ def _study(arms: Sequence[Arm], seeds: Sequence[int], load_rps: float, k: float,
         "phases": {f"{name}_s": duration_s for name, duration_s in PHASES if name != "trigger"} | {"drain_s": DRAIN_S},
         "trigger": {"kind": arms[0].trigger, "k": k, "d_s": dict(PHASES)["trigger"]},
         "pool": {"replicas": REPLICAS, "profile": "made-up-engine"},
-        "routers": sorted({arm.router for arm in arms}),
+        "routers": [{"name": name, "label": label} for label, name in sorted({(a.router, a.policy or a.router) for a in arms})],
         "guards": [{"label": label, "guards": []} for label in sorted({arm.guard for arm in arms})],
         "client": [{"name": name} for name in sorted({arm.client for arm in arms})],
         "observation": {"age_s": 0.0, "jitter_s": 0.0},

@@ -157,6 +157,7 @@ def stretches(kind: str, seed: int, load_rps: float = 12.0, k: float = 3.0) -> S
         start_s=0,
         scheduled=with_drain(scheduled, none),
         succeeded=with_drain(succeeded, none),
+        undecided=np.zeros(HORIZON_S + DRAIN_S),
         cohort_attempts=with_drain(scheduled + missed + retries, none),
         computed_tokens=with_drain(1000.0 * (scheduled + missed + retries), none),
         useful_tokens=with_drain(1000.0 * scheduled, none),

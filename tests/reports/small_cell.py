@@ -96,7 +96,7 @@ def facts(**changes: Any) -> dict[str, Any]:
         "conserved": True,
         "code_hash": "made-up",
         "cpu_s": 0.1,
-        "spec": {"guards": []},
+        "spec": {"router": {"name": "random"}, "guards": []},
         **changes,
     }
 

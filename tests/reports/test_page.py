@@ -2,12 +2,15 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from reports.page import build_page, script_json
+from reports.tables import build_tables
 from tests.reports.conftest import HOSTILE
+from tests.reports.run_folder import CANCEL, Arm, make_run_folder
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +31,25 @@ def test_the_verdict_comes_before_everything_else(text: str) -> None:
         "After a 3× burst of 10 s, with “retry for ever, orphaned”, both routers stay down in every run;"
     )
     assert "with “retry for ever, cancelled” the same routers come back in every run, within 15 s" in verdict[1]
+
+
+def test_a_killed_run_says_first_what_is_missing(tmp_path: Path) -> None:
+    arms = [Arm("round_robin", CANCEL, "recovered"), Arm("random", CANCEL, "recovered"), Arm("hash", CANCEL, "healthy")]
+    run = make_run_folder(tmp_path / "run", arms, seeds=(1, 2))
+    manifest = json.loads((run / "manifest.json").read_text())
+    capacity = {"c_ref_rps": 3.4, "idle_success": 0.961}
+    (run / "manifest.json").write_text(json.dumps({**manifest, "cells": {"total": 6, "found_again": 0}, "capacity": capacity}))
+    for cell in [*run.glob("cells/hash*"), *run.glob("cells/random*-s2")]:
+        shutil.rmtree(cell)
+    build_tables(run)
+    page = own(build_page(run).read_text(encoding="utf-8"))
+    first, second = page.index("3 of 6 cells are missing: "), page.index('class="verdict"')
+    assert page.index("<h1>") < first < second < page.index("Even a nearly idle pool meets the SLO for only 96.1% of requests")
+    assert "Nothing at all was run of hash." in page
+
+
+def test_a_whole_run_lacks_nothing(text: str) -> None:
+    assert "missing" not in own(text).split("<nav")[0].split("<header>")[1]
 
 
 def test_hostile_names_are_text(text: str) -> None:

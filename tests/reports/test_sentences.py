@@ -6,7 +6,18 @@ import pytest
 
 from reports.leaderboard import Interval, NormalDay, Stampede
 from reports.scene import Condition, Router, Scene, Stage, Trigger
-from reports.sentences import between, listed, normal_sentence, number, seconds, stampede_sentence, warnings
+from reports.sentences import (
+    between,
+    incomplete,
+    listed,
+    normal_sentence,
+    number,
+    seconds,
+    slo_bound,
+    stampede_sentence,
+    verdict,
+    warnings,
+)
 
 A, B, C = (Router(f"r{i}", name, "red", []) for i, name in enumerate(("alpha", "beta", "gamma")))
 ORACLE = Router("r3", "oracle", "grey", [3, 3], reference=True)
@@ -129,6 +140,29 @@ STAMPEDES = [
         id="all slow",
     ),
     pytest.param(
+        [arm(A, ORPHANED, 5, recovery_s=3.0), arm(B, ORPHANED, 0, judged=0, unstable=5)],
+        "After a 3× burst of 20 s every router that could be judged comes back in every run under “orphaned”, "
+        "within 3 s (median); beta could not be judged (every run is unstable).",
+        id="one never judged",
+    ),
+    pytest.param(
+        [
+            arm(A, ORPHANED, 5, recovery_s=3.0),
+            arm(B, ORPHANED, 5, recovery_s=3.0),
+            arm(A, BUDGET, 5, recovery_s=3.0),
+            arm(B, BUDGET, 0, judged=0, void=5),
+        ],
+        "After a 3× burst of 20 s every router that could be judged comes back in every run under every client and guard, "
+        "within 3 s (the slowest router’s median); beta with “budget” could not be judged (every run is void).",
+        id="one never judged under one client",
+    ),
+    pytest.param(
+        [arm(A, ORPHANED, 0), arm(B, ORPHANED, 0), arm(C, ORPHANED, 0, judged=0, unstable=3, void=2)],
+        "After a 3× burst of 20 s, with “orphaned”, both judged routers stay down in every run; "
+        "no other setting was judged for them; gamma could not be judged (every run is unstable or void).",
+        id="the judged ones stay down",
+    ),
+    pytest.param(
         [arm(A, ORPHANED, 0, judged=0, unstable=5), arm(B, ORPHANED, 0, judged=0, void=5)],
         "After a 3× burst of 20 s nothing can be judged: every run is unstable or void.",
         id="nothing judged",
@@ -163,6 +197,29 @@ def test_the_reader_is_warned() -> None:
     notes = warnings(replace(SCENE, seeds=(1,)), rows, void=2, unconserved=1, runs=10)
     assert [note.split(" ")[0] for note in notes] == ["2", "1", "alpha:", "beta:", "One"]
     assert warnings(SCENE, [arm(A, ORPHANED, 5)], 0, 0, 10) == []
+
+
+def test_missing_cells_are_told() -> None:
+    asked = ["alpha", "beta", "gamma", "delta", "oracle"]
+    told = incomplete(SCENE, asked, total=25, runs=18)
+    assert told is not None
+    assert told.startswith("7 of 25 cells are missing: ")
+    assert "Nothing at all was run of delta." in told
+    assert "Nothing at all" not in str(incomplete(SCENE, asked[:3], total=25, runs=18))
+    assert incomplete(SCENE, asked[:3], total=25, runs=25) is None
+    assert incomplete(SCENE, asked[:3], total=None, runs=25) is None
+
+
+def test_a_capacity_that_the_slo_sets_is_told() -> None:
+    capacity = {"c_ref_rps": 3.4484, "idle_success": 0.961}
+    assert slo_bound(capacity, {"ttft_s": 3.0, "tpot_s": 0.1, "e2e_s": None}) == (
+        "Even a nearly idle pool meets the SLO for only 96.1% of requests, so the reference capacity C_ref = 3.45 req/s "
+        "is set by the SLO, not by load: loosen slo (e.g. slo.ttft_s) for prompts this long."
+    )
+    assert "(e.g. slo.e2e_s)" in str(slo_bound(capacity, {"ttft_s": None, "e2e_s": 30.0}))
+    assert slo_bound({**capacity, "idle_success": 0.995}, {"ttft_s": 3.0}) is None
+    assert slo_bound({"c_ref_rps": 3.4}, {"ttft_s": 3.0}) is None
+    assert slo_bound(None, {"ttft_s": 3.0}) is None
 
 
 @pytest.mark.parametrize(
@@ -200,3 +257,9 @@ def test_lists_and_numbers_in_words() -> None:
     assert listed(["a", "b", "c", "d", "e", "f"]) == "a, b, c and 3 more"
     assert number(12345.6) == "12,346"
     assert number(0.5, "share") == "50.0%"
+
+
+def test_a_study_of_the_oracle_alone_ranks_nothing() -> None:
+    scene = replace(SCENE, routers=(ORACLE,))
+    (only,) = verdict(scene, [day(ORACLE, 0.4, None)], [arm(ORACLE, ORPHANED, 5)])
+    assert only.startswith("Only the oracle was run")

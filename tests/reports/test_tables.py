@@ -12,8 +12,8 @@ import pytest
 from replay.rows import Attempt, DecisionRow, ReplicaSample
 from reports.tables import build_tables
 from tests.reports import small_cell
-from tests.reports.run_folder import make_run_folder
-from tests.reports.small_cell import ok, rows, small_run, waiting
+from tests.reports.run_folder import CANCEL, Arm, make_run_folder
+from tests.reports.small_cell import ok, rows, small_run, timeout, waiting
 
 DESIGN = {
     "attempts": """cell_id request_id attempt replica_id scheduled_s sent_s first_token_s ended_s max_gap_s prompt_tokens
@@ -142,6 +142,7 @@ def late(by_us: int) -> list[Attempt]:
 
 COUNTS = small_cell.facts()["counts"]
 LOST = "requests lost or counted twice"
+HELD = {"router": {"name": "random"}, "guards": [{"name": "queue"}]}
 
 
 @pytest.mark.parametrize(
@@ -156,8 +157,8 @@ LOST = "requests lost or counted twice"
         (rows(), {"counts": {**COUNTS, "planned": 11}}, LOST),
         (rows(), {"conserved": False}, LOST),
         (late(150_000), {}, "the sender fell behind"),
-        (late(150_000), {"driver": "live", "spec": {"guards": [{"name": "queue"}]}}, "the sender fell behind"),
-        (late(150_000), {"spec": {"guards": [{"name": "queue"}]}}, None),  # held by a guard in virtual time
+        (late(150_000), {"driver": "live", "spec": HELD}, "the sender fell behind"),
+        (late(150_000), {"spec": HELD}, None),  # held by a guard in virtual time
         (late(50_000), {}, None),
         (rows(), {"counts": {**COUNTS, "failed": 1, "censored": 2}}, LOST),
         ([*rows(), waiting(2, 3, 23.0)], {"counts": {**COUNTS, "failed": 1, "censored": 2}}, None),  # not due at the end
@@ -170,6 +171,33 @@ def test_a_cell_that_does_not_add_up_is_void(
     with duckdb.connect(str(build_tables(small_run(tmp_path, attempts, **changes))), read_only=True) as con:
         assert one(con, "SELECT void, reason FROM certificates") == (reason is not None, reason)
         assert (one(con, "SELECT verdict FROM verdicts") == "void") == (reason is not None)
+
+
+OPEN = {"ended_us": None, "engine_ended_us": None, "outcome": "censored"}
+
+
+@pytest.mark.parametrize(
+    ("first_token_s", "decoded", "undecided"),
+    [(4.5, 206, 1), (4.5, 200, 0), (5.5, 206, 0), (None, 0, 0)],  # streaming in time; too slowly; first token late; not at all
+)
+def test_an_answer_still_streaming_in_time_is_undecided(
+    tmp_path: Path, first_token_s: float | None, decoded: int, undecided: int
+) -> None:
+    first = {"first_token_us": None if first_token_s is None else int(first_token_s * 1e6), "decoded_tokens": decoded}
+    attempts = [timeout(3, 1, 4.0, 0.0, **OPEN, **first) if r.request_id == 3 else r for r in rows()]
+    with duckdb.connect(str(build_tables(small_run(tmp_path, attempts))), read_only=True) as con:
+        second = one(con, "SELECT undecided, succeeded, computed_tokens - useful_tokens FROM seconds WHERE t_s = 4")
+        assert second == (undecided, 0, 0 if undecided else 60 + decoded)
+        assert one(con, "SELECT outcome, slo_met, useful_tokens FROM requests WHERE request_id = 3") == ("censored", False, 0)
+
+
+def test_a_request_is_open_though_the_router_goes_on_with_an_older_attempt_of_it(tmp_path: Path) -> None:
+    """Attempt 1 was given up, attempt 2 is open at the end, and row 3 is a further router try for attempt 1."""
+    orphan = timeout(3, 3, 4.0, 9.0, client_attempt=1, router_try=2)
+    attempts = [*(r for r in rows() if r.request_id != 3), timeout(3, 1, 4.0, 6.0), timeout(3, 2, 7.0, 0.0, **OPEN), orphan]
+    with duckdb.connect(str(build_tables(small_run(tmp_path, attempts))), read_only=True) as con:
+        assert one(con, "SELECT outcome, attempts FROM requests WHERE request_id = 3") == ("censored", 3)
+        assert one(con, "SELECT conserved FROM certificates") is True
 
 
 def test_no_limit_means_every_answer_counts(tmp_path: Path) -> None:
@@ -222,6 +250,24 @@ def test_routers_are_compared_seed_by_seed(grid: Path) -> None:
         assert found[:2] == (3, pytest.approx(gap))
         assert found[2] < found[3] < 0.01
         assert one(con, "SELECT count(*) FROM comparisons WHERE router = other") == 0
+
+
+def test_an_oracle_is_a_reference_under_any_name_and_a_name_makes_no_oracle(tmp_path: Path) -> None:
+    arms = [
+        Arm("Oracle (ttft)", CANCEL, "healthy", policy="oracle"),
+        Arm("Oracle (e2e)", CANCEL, "healthy", policy="oracle"),
+        Arm("oracle", CANCEL, "healthy", policy="random"),
+        Arm("LO", CANCEL, "dead", policy="least_outstanding"),
+    ]
+    with duckdb.connect(str(build_tables(make_run_folder(tmp_path, arms))), read_only=True) as con:
+        for table in ("cells", "arms", "verdicts"):
+            marks = con.execute(f"SELECT DISTINCT router, policy FROM {table} WHERE reference ORDER BY 1").fetchall()
+            assert marks == [("Oracle (e2e)", "oracle"), ("Oracle (ttft)", "oracle")], table
+        others = con.execute(
+            "SELECT against, list_sort(list_distinct(list(other))) FROM comparisons GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+        assert others == [("best", ["LO", "oracle"]), ("reference", ["LO"])]
+        assert one(con, "SELECT count(*) > 0 FROM comparisons WHERE reference") is True  # compared, never compared with
 
 
 def test_a_cell_without_its_cell_json_is_not_finished(tmp_path: Path) -> None:

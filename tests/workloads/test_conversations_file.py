@@ -1,8 +1,11 @@
 """`conversations.parquet` gives back what was written, and its hash is of content alone."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.workloads.traces import MOONCAKE, SHAREGPT, blocks, chat, slice_file, trace_of
@@ -61,3 +64,51 @@ def test_a_conversation_needs_a_turn_and_segments_that_add_up() -> None:
         Conversation("x", ())
     with pytest.raises(ValueError, match="segments hold 512 tokens, the user turn 500"):
         Turn(500, 1, blocks(1))
+
+
+def cut(table: pa.Table) -> pa.Table:
+    return table.drop_columns(["tenant"])
+
+
+def null(table: pa.Table) -> pa.Table:
+    return changed(table, pa.nulls(table.num_rows, pa.int32()))
+
+
+def negative(table: pa.Table) -> pa.Table:
+    return changed(table, pa.array([-1] * table.num_rows, pa.int32()))
+
+
+def unexplained(table: pa.Table) -> pa.Table:
+    return table.replace_schema_metadata({b"stampede.trace": b'{"source": "x", "provenance": {}}'})
+
+
+def changed(table: pa.Table, values: pa.Array) -> pa.Table:
+    return table.set_column(table.schema.get_field_index("user_tokens"), "user_tokens", values)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"), [(cut, "tenant"), (null, "NoneType"), (negative, "no negative tokens"), (unexplained, "lacks citation")]
+)
+def test_a_spoilt_file_is_one_line_that_names_it(spoil: Callable[[pa.Table], pa.Table], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    write_conversations(every_kind(), path)
+    pq.write_table(spoil(pq.read_table(path)), path)
+    with pytest.raises(ValueError, match=rf"c\.parquet: not a whole conversations\.parquet of stampede: .*{said}") as raised:
+        load_trace(str(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_pages_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    write_conversations(every_kind(), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + b"\xff" * 60 + whole[64:])
+    with pytest.raises(ValueError, match=r"c\.parquet: not a whole"):
+        load_trace(str(path))
+
+
+def test_a_file_of_one_source_is_not_taken_for_another(tmp_path: Path) -> None:
+    write_conversations(every_kind(), tmp_path / "c.parquet")
+    with pytest.raises(ValueError, match="holds a trace of by hand, not of mooncake"):
+        import_trace("mooncake", tmp_path / "c.parquet", tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()

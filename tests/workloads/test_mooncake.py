@@ -58,6 +58,9 @@ def test_jitter_is_seeded_stays_within_the_tick_and_is_counted(tmp_path: Path) -
         (row(0, 7, [1], -1), "trace.jsonl:2: output_length is -1"),
         (row(float("nan"), 7, [1]), "trace.jsonl:2: timestamp is nan"),
         (row(0, 7, "x"), "trace.jsonl:2: hash_ids is 'x'; expected a list of block ids"),
+        (row(0, 7, [1], 1 << 31), "trace.jsonl:2: output_length is 2147483648; expected a number ≥ 0 and < 2147483648"),
+        (row(0, 7, [1], "x" * 1_000_000), "trace.jsonl:2: output_length is 'x{59}; expected"),
+        ("[" * 100_000, "trace.jsonl:2: not JSON: "),
         (row(0, 513, [1]), "trace.jsonl:2: hash_ids has 1 blocks; an input_length of 513 has 2"),
     ],
 )

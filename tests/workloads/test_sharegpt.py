@@ -96,6 +96,25 @@ def test_a_broken_file_is_one_clear_line(tmp_path: Path, text: str, message: str
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("text", ['["conversations", ' + "[" * 100_000, '[{"id": ' + "9" * 6000 + ', "conversations": []}]'])
+def test_json_that_python_cannot_hold_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "sharegpt.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"sharegpt\.json: no ShareGPT JSON: "):
+        load_trace(str(path))
+
+
+def test_half_a_character_in_an_id_or_a_role_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "sharegpt.json"
+    path.write_text(
+        '[{"id": "\\ud800", "conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]},'
+        '{"id": "b", "conversations": [{"from": "\\ud801", "value": "x"}]}]'
+    )
+    trace = load_trace(str(path))
+    assert [c.conversation_id for c in trace.conversations] == ["?"]
+    assert trace.provenance["rows_dropped"] == {"unknown role '?'": 1}
+
+
 def test_a_file_cut_inside_a_character(tmp_path: Path) -> None:
     path = tmp_path / "sharegpt.json"
     path.write_bytes('[{"id": "a", "conversations": [{"from": "human", "value": "é'.encode()[:-1])

@@ -76,7 +76,7 @@ def _ragged(path: Path) -> ValueError | None:
         for number, line in enumerate(file, 1):
             fields = line.rstrip("\r\n").split(",")
             if len(fields) != len(_COLUMNS) or not all(fields):
-                return ValueError(f"{path}:{number}: expected {','.join(_COLUMNS)}, found {line.rstrip()!r}")
+                return ValueError(f"{path}:{number}: expected {','.join(_COLUMNS)}, found {line.rstrip()[:80]!r}")
     return None
 
 
@@ -93,7 +93,7 @@ def _typed(path: Path, text: Any) -> Any:
         bad = table[column].is_null() if column == "TIMESTAMP" else table[column].is_null() | (table[column] < 0)
         if bad.any():
             row = int(bad.arg_max() or 0)
-            raise ValueError(f"{path}:{text['line'][row]}: {column} is {text[column][row]!r}; expected {allowed}")
+            raise ValueError(f"{path}:{text['line'][row]}: {column} is {text[column][row][:60]!r}; expected {allowed}")
     return table
 
 

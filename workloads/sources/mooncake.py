@@ -21,6 +21,7 @@ _URL = (
     "FAST25-release/traces/conversation_trace.jsonl"
 )
 _FIELDS = ("timestamp", "input_length", "output_length")
+_LIMITS = {"timestamp": 1 << 40, "input_length": 1 << 31, "output_length": 1 << 31}
 
 
 def recognises(path: Path) -> bool:
@@ -81,7 +82,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}:{number}: not JSON: {error}") from error
             problem = _problem(row)
             if problem:
@@ -96,8 +97,8 @@ def _problem(row: Any) -> str:
     for field in _FIELDS:
         value = row.get(field)
         number = isinstance(value, int | float) if field == "timestamp" else isinstance(value, int)
-        if isinstance(value, bool) or not number or not 0 <= float(value or 0) < 1 << 40:
-            return f"{field} is {value!r}; expected a number ≥ 0"
+        if isinstance(value, bool) or not number or not 0 <= (value or 0) < _LIMITS[field]:
+            return f"{field} is {repr(value)[:60]}; expected a number ≥ 0 and < {_LIMITS[field]}"
     blocks = row.get("hash_ids")
     if not isinstance(blocks, list) or not all(type(b) is int and 0 <= b < 1 << 62 for b in blocks):
         return f"hash_ids is {str(blocks)[:60]!r}; expected a list of block ids ≥ 0"

@@ -88,6 +88,8 @@ def _records(path: Path) -> list[Any]:
         raise ValueError(f"{path}:{error.lineno}: broken JSON at column {error.colno}: {error.msg}{whole}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 at byte {error.start}; the file looks cut off or is no ShareGPT JSON") from error
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
+        raise ValueError(f"{path}: no ShareGPT JSON: {error}") from error
     if not isinstance(records, list):
         raise ValueError(f"{path}: expected a JSON array of records, found {type(records).__name__}")
     return records
@@ -106,7 +108,12 @@ def _checked(path: Path, number: int, record: Any) -> tuple[str, list[tuple[str,
             raise ValueError(
                 f"{where} ({record['id']}): message {i} is {str(message)[:60]!r}; expected {{'from': text, 'value': text}}"
             )
-    return record["id"], [(m["from"], m["value"]) for m in messages]
+    return _whole(record["id"]), [(m["from"], m["value"]) for m in messages]
+
+
+def _whole(text: str) -> str:
+    """The text as UTF-8 can hold it: JSON may spell half characters (lone surrogates), which become `?`."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _chat(name: str, messages: list[tuple[str, str]], dropped: Counter[str], changed: Counter[str]) -> _Chat | None:
@@ -116,12 +123,12 @@ def _chat(name: str, messages: list[tuple[str, str]], dropped: Counter[str], cha
         return None
     unknown = next((role for role, _ in messages if role not in _ROLES), None)
     if unknown is not None:
-        dropped[f"unknown role {unknown[:20]!r}"] += 1
+        dropped[f"unknown role {_whole(unknown[:20])!r}"] += 1
         return None
     notes = set()
     if any(role not in _USUAL for role, _ in messages):
         notes.add("unusual role names read as human or gpt")
-    whole = [(role, text.encode("utf-8", "replace").decode()) for role, text in messages]
+    whole = [(role, _whole(text)) for role, text in messages]
     if whole != messages:
         notes.add("half characters (lone surrogates) replaced")
         messages = whole
