@@ -100,7 +100,8 @@ class StepTime:
 class EngineProfile:
     """One engine, as measured. Units in the names; None = no limit. `provenance` and `fit_error` are shown in the report.
 
-    Prompts longer than `measured_context_tokens` are an extrapolation.
+    Prompts longer than `measured_context_tokens` are an extrapolation. `max_queued` bounds the requests that wait, not those that
+    run (vLLM's `--max-num-queued-reqs` was seen to count both).
     """
 
     name: str

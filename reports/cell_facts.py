@@ -30,7 +30,7 @@ _PHASES = """CREATE TABLE phases (
 
 def finished_cells(run: Path) -> list[Path]:
     """The cell folders of `run` that are whole (cell.json is written last), by name; raises ValueError when there is none."""
-    folders = sorted(file.parent for file in (run / "cells").glob("*/cell.json"))
+    folders = sorted(file.parent for file in (run / "cells").glob("[!.]*/cell.json"))  # .NAME.PID is being written
     if not folders:
         raise ValueError(f"{run}: no finished cell (cells/*/cell.json); allowed: the folder of a run that finished a cell")
     return folders

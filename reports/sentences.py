@@ -13,14 +13,14 @@ CLEARLY_SERVED = 0.99
 
 
 def seconds(value: float | None, censored_at: float | None = None) -> str:
-    """A duration in words: `850 ms`, `1.24 s`, `3 min 20 s`; None is `> limit` or `no answer`."""
+    """A duration in words: `850 ms`, `1.24 s`, `150 s`, from ten minutes on `13 min 20 s`; None is `> limit` or `no answer`."""
     if value is None:
         return f"> {seconds(censored_at)}" if censored_at is not None else "no answer"
     if value < 0.0005:
         return f"{value * 1e3:.2g} ms" if value > 0 else "0 s"
     if value < 0.9995:
         return f"{value * 1e3:.3g} ms"
-    if value < 120:
+    if value < 599.5:
         return f"{value:.3g} s"
     minutes, rest = divmod(int(value + 0.5), 60)
     return f"{minutes} min {rest} s" if rest else f"{minutes} min"

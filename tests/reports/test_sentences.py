@@ -230,8 +230,10 @@ def test_a_capacity_that_the_slo_sets_is_told() -> None:
         (0.41, "410 ms"),
         (0.9996, "1 s"),
         (1.234, "1.23 s"),
-        (120, "2 min"),
-        (200.4, "3 min 20 s"),
+        (120, "120 s"),
+        (200.4, "200 s"),
+        (600, "10 min"),
+        (800.4, "13 min 20 s"),
     ],
 )
 def test_durations_in_words(value: float, words: str) -> None:

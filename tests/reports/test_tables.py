@@ -10,6 +10,7 @@ import duckdb
 import pytest
 
 from replay.rows import Attempt, DecisionRow, ReplicaSample
+from reports.cell_facts import finished_cells
 from reports.tables import build_tables
 from tests.reports import small_cell
 from tests.reports.run_folder import CANCEL, Arm, make_run_folder
@@ -317,3 +318,12 @@ def test_a_broken_run_is_one_clear_line_and_leaves_the_old_tables(tmp_path: Path
     assert "\n" not in str(raised.value)
     assert (run / "results.duckdb").read_bytes() == old
     assert not [p for p in run.iterdir() if p.name.startswith(".results")]
+
+
+def test_a_cell_that_is_being_written_is_not_read(tmp_path: Path) -> None:
+    run = small_run(tmp_path, rows())
+    whole = finished_cells(run)
+    aside = whole[0].with_name(f".{whole[0].name}.4711")
+    aside.mkdir()
+    (aside / "cell.json").write_text((whole[0] / "cell.json").read_text())
+    assert finished_cells(run) == whole
