@@ -11,19 +11,17 @@ from itertools import count
 from typing import Any
 
 from replay.cell import Cell
-from replay.client import INF, Client, ClientAttempt
-from replay.ledger import Ledger
-from replay.recorder import Recorder, decision_row, to_us
+from replay.client import INF
+from replay.driver import Driver
+from replay.recorder import Recorder, to_us
 from replay.rows import Attempt
 from replay.stream import NoGauges, StreamEnd, fetch_gauges, stream_completion
-from replicas.view import Observation, ReplicaView
-from routers.factory import build_router
-from routers.policy import Decision, RoutedRequest
+from replicas.view import Observation
 from routers.tries import RequestEnd, Try
 from workloads.request import Workload
 
 
-class LiveRun:
+class LiveRun(Driver):
     """One cell in wall time against replicas listening on `ports`; time 0 is `epoch_s` of the event loop's clock."""
 
     def __init__(
@@ -34,24 +32,12 @@ class LiveRun:
         recorder: Recorder,
         epoch_s: float,
     ) -> None:
-        self._cell, self._recorder, self._ports, self._epoch_s = cell, recorder, ports, epoch_s
-        self._end_s = workload.horizon_s + cell.drain_s
-        self._ledger = Ledger(recorder, cell.max_tokens)
+        self._ports, self._epoch_s = ports, epoch_s
         self._streams: dict[int, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._fault: BaseException | None = None
         self._changed = asyncio.Event()
-        self.client = Client(workload, cell.client, cell.session, cell.seed, self)
-        views = [ReplicaView(i, role=role) for i, role in enumerate(cell.pool.all_roles())]
-        self.router = build_router(
-            cell.router.name,
-            cell.router.parameters,
-            [(g.name, g.parameters) for g in cell.guards],
-            views,
-            self,
-            cell.seed,
-            on_decision=self._on_decision if cell.record_decisions else None,
-        )
+        super().__init__(cell, workload, recorder)
 
     def now_s(self) -> float:
         return asyncio.get_running_loop().time() - self._epoch_s
@@ -79,8 +65,7 @@ class LiveRun:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._ledger.close(*self.client.close())
-            self._recorder.abandoned(self.client.abandoned)
+            self._close_books()
         if self._fault is not None:
             raise self._fault
 
@@ -103,16 +88,6 @@ class LiveRun:
         await self._changed.wait()
         handle.cancel()
 
-    # What the client asks for ------------------------------------------------------------------------------------------
-
-    def start(self, attempt: ClientAttempt, now_s: float) -> None:
-        self.router.on_request(self._ledger.start(attempt), now_s)
-
-    def give_up(self, attempt: ClientAttempt, cancel: bool, now_s: float) -> None:
-        self._ledger.give_up(attempt, cancel, now_s)
-        if cancel:
-            self.router.on_cancel(attempt.rid, now_s)
-
     # What the router asks for ------------------------------------------------------------------------------------------
 
     def send(self, attempt: Try, now_s: float) -> None:
@@ -128,8 +103,7 @@ class LiveRun:
         self._spawn(self._probe(replica_id))
 
     def answer(self, rid: int, end: RequestEnd, now_s: float) -> None:
-        self._ledger.answer(rid, end, now_s)
-        self.client.on_answer(rid, end.ok, now_s)
+        super().answer(rid, end, now_s)
         self._changed.set()
 
     # One try -----------------------------------------------------------------------------------------------------------
@@ -210,8 +184,3 @@ class LiveRun:
             with contextlib.suppress(NoGauges):  # no answer: the view keeps its old news, which grows older
                 self.router.on_observation(replica_id, await self._observe(replica_id), self.now_s())
             await asyncio.sleep(self._cell.poll_after_s(replica_id, number))
-
-    def _on_decision(
-        self, request: RoutedRequest, decision: Decision, router_try: int, seen: Sequence[ReplicaView], now_s: float
-    ) -> None:
-        self._recorder.decisions.append(decision_row(request, decision, router_try, seen, now_s))

@@ -4,55 +4,40 @@ Everything that happens at one instant happens in a fixed order (engines by id, 
 gives the same rows bit for bit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 
 from replay.cell import Cell
-from replay.client import INF, Client, ClientAttempt
-from replay.ledger import Ledger
-from replay.recorder import Recorder, decision_row, to_us
+from replay.client import INF
+from replay.driver import Driver
+from replay.recorder import Recorder, to_us
 from replay.rows import Attempt, ReplicaSample
 from replay.truth import PoolTruth
 from replicas.engine import Engine
 from replicas.profile import EngineProfile
 from replicas.sequence import Sequence as EngineSequence
 from replicas.sequence import State
-from replicas.view import Observation, ReplicaView
-from routers.factory import build_router
-from routers.policy import Decision, RoutedRequest
-from routers.tries import RequestEnd, Try
+from replicas.view import Observation
+from routers.policy import Truth
+from routers.tries import Try
 from workloads.request import Workload
 
 PROBE_ROUND_TRIP_S = 0.001
 REFUSALS = {400: "prompt longer than the context", 503: "engine queue full"}
 
 
-class VirtualRun:
+class VirtualRun(Driver):
     """One cell in virtual time. `run` returns when nothing is left to happen, or when the drain is over."""
 
     def __init__(self, cell: Cell, workload: Workload, profile: EngineProfile, recorder: Recorder) -> None:
-        self._cell, self._recorder = cell, recorder
         self.engines = [Engine(profile) for _ in range(cell.pool.replicas)]
         self._engine_due: list[tuple[float, int]] = []
         self._engine_next = [INF] * len(self.engines)
         self._live: dict[int, tuple[EngineSequence, Attempt, int, int]] = {}  # try → its sequence, row, replica, rid
-        self._ledger = Ledger(recorder, cell.max_tokens)
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = count()
-        self._end_s = workload.horizon_s + cell.drain_s
-        self.client = Client(workload, cell.client, cell.session, cell.seed, self)
-        truth = PoolTruth(self.engines, self._ledger.output_tokens)
-        self.router = build_router(
-            cell.router.name,
-            cell.router.parameters,
-            [(g.name, g.parameters) for g in cell.guards],
-            [ReplicaView(i, role=role) for i, role in enumerate(cell.pool.all_roles())],
-            self,
-            cell.seed,
-            truth=truth,
-            on_decision=self._on_decision if cell.record_decisions else None,
-        )
+        super().__init__(cell, workload, recorder)
         for replica_id in range(len(self.engines)):
             self._schedule_poll(replica_id, 0, 0.0)
         self._sample_at(0.0)
@@ -85,16 +70,6 @@ class VirtualRun:
         self._close(now_s)
         return now_s
 
-    # What the client asks for ------------------------------------------------------------------------------------------
-
-    def start(self, attempt: ClientAttempt, now_s: float) -> None:
-        self.router.on_request(self._ledger.start(attempt), now_s)
-
-    def give_up(self, attempt: ClientAttempt, cancel: bool, now_s: float) -> None:
-        self._ledger.give_up(attempt, cancel, now_s)
-        if cancel:
-            self.router.on_cancel(attempt.rid, now_s)
-
     # What the router asks for ------------------------------------------------------------------------------------------
 
     def send(self, attempt: Try, now_s: float) -> None:
@@ -123,10 +98,6 @@ class VirtualRun:
 
     def probe(self, replica_id: int, now_s: float) -> None:
         self._after(PROBE_ROUND_TRIP_S, now_s, lambda t: self.router.on_probe(replica_id, self._observe(replica_id, t), t))
-
-    def answer(self, rid: int, end: RequestEnd, now_s: float) -> None:
-        self._ledger.answer(rid, end, now_s)
-        self.client.on_answer(rid, end.ok, now_s)
 
     # Engines -----------------------------------------------------------------------------------------------------------
 
@@ -215,16 +186,13 @@ class VirtualRun:
 
         heappush(self._timers, (at_s, next(self._numbers), sample))
 
-    def _on_decision(
-        self, request: RoutedRequest, decision: Decision, router_try: int, seen: Sequence[ReplicaView], now_s: float
-    ) -> None:
-        self._recorder.decisions.append(decision_row(request, decision, router_try, seen, now_s))
-
     # The end -----------------------------------------------------------------------------------------------------------
+
+    def _truth(self) -> Truth:
+        return PoolTruth(self.engines, self._ledger.output_tokens)
 
     def _close(self, now_s: float) -> None:
         """Whatever is still open is censored; the engine's work for it is counted."""
-        self._ledger.close(*self.client.close())
+        self._close_books()
         for sequence, row, replica_id, _ in self._live.values():
             self._settle_row(row, sequence, self.engines[replica_id].generated(sequence, now_s))
-        self._recorder.abandoned(self.client.abandoned)

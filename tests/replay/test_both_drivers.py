@@ -68,10 +68,11 @@ def test_prequal_probes_and_avoids_the_busy_replica(drive) -> None:  # type: ign
     recorder, counts = drive(cell("prequal"), workload)
     assert counts["ok"] == 1 + len(SOON)
     busy = next(r.replica_id for r in recorder.attempts if r.request_id == 0)
-    elsewhere = [r.replica_id != busy for r in recorder.attempts if r.request_id > 6]  # the first few have old probes
-    assert all(elsewhere)
+    late = [r.replica_id for r in recorder.attempts if r.request_id > 6]  # the first few have old probes
+    assert late.count(busy) <= 1
     blind, _ = drive(cell("round_robin"), workload)
-    assert any(r.replica_id == 0 for r in blind.attempts if r.request_id > 6), "a blind policy does send them there"
+    late = [r.replica_id for r in blind.attempts if r.request_id > 6]
+    assert late.count(0) == late.count(1), "a blind policy sends half of them there"
 
 
 @DRIVERS
@@ -113,19 +114,18 @@ def test_prefill_decode_pair(drive) -> None:  # type: ignore[no-untyped-def]
         assert {(r.prefill_id, r.replica_id, r.output_tokens) for r in recorder.attempts} == {(0, 1, 8)}
         return [r.first_token_us - r.scheduled_us for r in recorder.attempts]
 
-    for without, having in zip(ttft_us(0.0), ttft_us(1e-3), strict=True):
-        assert having - without == pytest.approx(256_000, abs=60_000), "the KV of 256 tokens takes 256 ms to arrive"
+    later_us = min(ttft_us(1e-3)) - min(ttft_us(0.0))
+    assert 200_000 < later_us < 400_000, "the KV of 256 tokens takes 256 ms to arrive"
 
 
 @DRIVERS
 @pytest.mark.parametrize("cancel", [True, False])
 def test_a_client_that_hangs_up_frees_the_replica(drive, cancel: bool) -> None:  # type: ignore[no-untyped-def]
-    impatient = RetryRule("impatient", ttft_timeout_s=0.2, max_attempts=1, cancel=cancel)
-    # A prompt of 100,000 tokens takes longer than the patience, in steps of 8,192; a small one comes behind it.
+    # A prompt of 100,000 tokens takes some 5 s in steps of 8,192 tokens, longer than the patience; a small one comes behind it.
+    impatient = RetryRule("impatient", ttft_timeout_s=0.7, max_attempts=1, cancel=cancel)
     huge = Request(0, 0, 0, 0.0, None, (Segment(1, 100_000),), 2, 4, 0)
-    small = replace(single_turns([0.6]).requests[0], request_id=1, session_id=1)
-    patient_enough = replace(impatient, ttft_timeout_s=1.2)
-    workload = replace(single_turns([0.6]), requests=(huge, small))
-    recorder, _ = drive(cell(client=impatient if cancel else patient_enough, replicas=1), workload)
+    small = replace(single_turns([1.8]).requests[0], request_id=1, session_id=1)
+    workload = replace(single_turns([1.8]), requests=(huge, small))
+    recorder, _ = drive(cell(client=impatient, replicas=1), workload)
     outcomes = {r.request_id: r.outcome for r in recorder.attempts}
-    assert outcomes == ({0: "timeout", 1: "ok"} if cancel else {0: "timeout", 1: "timeout"})
+    assert outcomes == {0: "timeout", 1: "ok" if cancel else "timeout"}
