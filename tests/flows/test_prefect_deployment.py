@@ -104,6 +104,7 @@ def test_every_deployment_finishes_on_the_server_that_triggered_it(api: str, tmp
     assert [run["state"]["type"] for run in studies] == ["COMPLETED"]  # it ran on this server, not on an embedded one
     schedules = ask(api, "deployments/name/nightly/nightly")["schedules"]
     assert [schedule["schedule"]["cron"] for schedule in schedules] == ["0 2 * * *"]
+    assert next_night(api) == "02:00:00", "the server has planned the next night itself"
 
     trace = tmp_path / "own.csv"
     trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(csv_row(i) for i in range(300)))
@@ -114,6 +115,17 @@ def test_every_deployment_finishes_on_the_server_that_triggered_it(api: str, tmp
     (night / "report.html").unlink()
     trigger(api, "report/report", run=str(night))
     assert (night / "report.html").is_file()
+
+
+def next_night(api: str) -> str:
+    """The UTC time of day of the first run that the server's scheduler has planned for the nightly deployment."""
+    nightly = ask(api, "deployments/name/nightly/nightly")["id"]
+    wanted = {"deployments": {"id": {"any_": [nightly]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    end = time.monotonic() + 120
+    while not (planned := ask(api, "flow_runs/filter", wanted)):
+        assert time.monotonic() < end, "the scheduler has planned no run"
+        time.sleep(1)
+    return str(min(run["expected_start_time"] for run in planned))[11:19]
 
 
 def csv_row(second: int) -> str:
