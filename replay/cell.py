@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from replay.retry import RetryRule
@@ -116,7 +115,3 @@ class Cell:
                 "session": SessionRule(**data["session"]),
             }
         )
-
-    @staticmethod
-    def load(path: Path) -> "Cell":
-        return Cell.from_json(path.read_text())

@@ -38,7 +38,7 @@ def to_us(seconds: float) -> int:
 
 
 class Recorder:
-    """Rows by client attempt: `open_row` when a try is sent, `close_row` when the client's side of it ends."""
+    """Rows by client attempt: `open_row` when a try is sent; the ledger fills in the rest as it happens."""
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []

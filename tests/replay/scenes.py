@@ -1,7 +1,6 @@
 """Small workloads and cells for tests of the replay: enough to show one effect each."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from replay.cell import Cell, Named, PoolSpec, SessionRule
@@ -63,7 +62,3 @@ def cell(
         drain_s=30.0,
         seed=1,
     )
-
-
-def with_client(base: Cell, rule: RetryRule) -> Cell:
-    return replace(base, client=rule)
