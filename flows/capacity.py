@@ -1,7 +1,7 @@
 """Runs the search for C_ref, the warm capacity of least_outstanding without retries. Which load to try is reports.protocol's."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,7 +44,8 @@ Synthesize = Callable[[Study, float, int, Path], PlannedWorkload]
 
 
 def reference_study(study: Study, load_rps: float) -> Study:
-    """The study that C_ref is measured on: same pool, workload and SLO, no trigger, and a tail that keeps the pool loaded.
+    """The study that C_ref is measured on: same pool, workload and SLO, no trigger, no events,
+    a load that nothing modulates, and a tail that keeps the pool loaded.
 
     The steady phase is long enough for `PROBE_REQUESTS`: a share of 95% is then known to about ±1.4 points.
     """
@@ -53,12 +54,22 @@ def reference_study(study: Study, load_rps: float) -> Study:
     return study.model_copy(
         update={
             "trigger": Trigger(kind="placebo", d_s=tail_s),
+            "events": [],
+            "workload": study.workload.model_copy(update={"arrival": unmodulated(study.workload.arrival)}),
             "phases": study.phases.model_copy(update={"steady_s": steady_s, "recovery_s": tail_s}),
             "routers": [REFERENCE_ROUTER],
             "guards": [GuardSet(label="none")],
             "client": [REFERENCE_CLIENT],
         }
     )
+
+
+def unmodulated(arrival: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrival without what modulates its rate; of a concatenation, its last piece. C_ref belongs to a load that stays."""
+    if "concatenate" in arrival:
+        return unmodulated(arrival["concatenate"][-1])
+    plain = {key: value for key, value in arrival.items() if key != "modulate"}
+    return plain | ({"superpose": [unmodulated(part) for part in arrival["superpose"]]} if "superpose" in arrival else {})
 
 
 def find_capacity(

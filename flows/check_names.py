@@ -1,6 +1,7 @@
 """The names a study uses (policy, guard, profile, arrival, trace) against what exists. It knows no bounds and no file format."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ def check_names(study: Study, trace_known: bool = False) -> Iterator[Problem]:
     yield from _guards(study)
     yield from _profile(study)
     yield from _arrival(study)
+    yield from _trigger(study)
+    yield from _selection(study)
     if not trace_known:
         yield from _trace(study)
 
@@ -115,16 +118,57 @@ def _profile(study: Study) -> Iterator[Problem]:
 
 
 def _arrival(study: Study) -> Iterator[Problem]:
-    from workloads.arrivals import ARRIVALS
+    from workloads.arrivals import ARRIVALS, check_arrival
 
-    arrival = study.workload.arrival
-    if arrival.process not in ARRIVALS:
-        allowed = f"unknown arrival process{nearest(arrival.process, ARRIVALS)}; allowed: {', '.join(sorted(ARRIVALS))}"
-        yield ("workload", "arrival", "process"), arrival.process, allowed
-    elif arrival.cv is not None and arrival.process != "gamma":
-        yield ("workload", "arrival", "cv"), arrival.cv, f"belongs to process gamma, not to {arrival.process}"
-    elif arrival.cv is None and arrival.process == "gamma":
-        yield ("workload", "arrival", "cv"), None, "is required for process gamma"
+    process = study.workload.arrival.get("process")
+    if isinstance(process, str) and process not in ARRIVALS:
+        allowed = f"unknown arrival process{nearest(process, ARRIVALS)}; allowed: {', '.join(sorted(ARRIVALS))}"
+        yield ("workload", "arrival", "process"), process, allowed
+        return
+    try:
+        check_arrival(study.workload.arrival)
+    except ValueError as error:
+        yield _placed(error, ("workload", "arrival"), study.workload.arrival)
+
+
+def _trigger(study: Study) -> Iterator[Problem]:
+    """Kind and parameters of the trigger and of the pool's events, and whether their replicas exist."""
+    from workloads.events import check_event
+    from workloads.triggers import TRIGGERS
+
+    kind = study.trigger.kind
+    if kind not in TRIGGERS:
+        allowed = f"unknown kind of trigger{nearest(kind, TRIGGERS)}; allowed: {', '.join(TRIGGERS)}"
+        yield ("trigger", "kind"), kind, allowed
+        return
+    try:
+        yield from _replica(study, ("trigger", "replica_id"), study.trigger.described().get("replica_id"))
+    except ValueError as error:
+        yield _placed(error, ("trigger",), {"kind": kind, "d_s": study.trigger.d_s, **(study.trigger.model_extra or {})})
+    for i, event in enumerate(study.events):
+        at_s = event.get("at_s")
+        if isinstance(at_s, bool) or not isinstance(at_s, int | float) or not 0 <= at_s <= study.horizon_s:
+            yield ("events", i, "at_s"), at_s, f"must be a number of seconds from 0 to the last phase's end, {study.horizon_s:g}"
+            continue
+        try:
+            checked = check_event({k: v for k, v in event.items() if k != "at_s"}, f"events[{i}]")
+            yield from _replica(study, ("events", i, "replica_id"), checked["replica_id"])
+        except ValueError as error:
+            yield _placed(error, ("events", i), event)
+
+
+def _replica(study: Study, path: tuple[str | int, ...], replica_id: int | None) -> Iterator[Problem]:
+    if replica_id is not None and replica_id >= study.pool.replicas:
+        yield path, replica_id, f"must be null (every replica) or from 0 to {study.pool.replicas - 1}, as pool.replicas says"
+
+
+def _selection(study: Study) -> Iterator[Problem]:
+    from workloads.selection import Selection
+
+    try:
+        Selection.of(study.workload.select)
+    except (ValueError, TypeError) as error:
+        yield _placed(error, ("workload", "select"), study.workload.select)
 
 
 def _trace(study: Study) -> Iterator[Problem]:
@@ -134,11 +178,29 @@ def _trace(study: Study) -> Iterator[Problem]:
     if choice.source is not None and choice.source not in SOURCES:
         allowed = f"unknown source{nearest(choice.source, SOURCES)}; allowed: {', '.join(sorted(SOURCES))}"
         yield ("workload", "source"), choice.source, allowed
-    elif choice.source is not None and choice.trace in SOURCES and not Path(choice.trace).is_file():
+    elif choice.source is not None and choice.trace in SOURCES and not Path(choice.trace).exists():
         yield ("workload", "source"), choice.source, f"names the format of a file; {choice.trace!r} is a source's name"
-    if choice.trace not in SOURCES and not Path(choice.trace).is_file():
-        allowed = f"no such file, nor a known trace{nearest(choice.trace, SOURCES)}; known: {', '.join(sorted(SOURCES))}"
+    if choice.trace not in SOURCES and not Path(choice.trace).exists():
+        allowed = (
+            f"no such file or folder, nor a known trace{nearest(choice.trace, SOURCES)}; known: {', '.join(sorted(SOURCES))}"
+        )
         yield ("workload", "trace"), choice.trace, allowed
+
+
+def _placed(error: Exception, root: tuple[str | int, ...], value: Any) -> Problem:
+    """An error `arrival.superpose[1].cv is -1; expected …` at the very key it names; at `root` where it names none."""
+    said = _one_line(error)
+    found = re.match(r"[a-z_]+(?P<path>[\w.\[\]]*) is (?P<what>.*?); (?P<allowed>.*)$", said)
+    path = [int(p) if p.isdigit() else p for p in re.findall(r"[^.\[\]]+", found["path"])] if found else []
+    if root[0] == "events":
+        path = path[1:]
+    for part in path:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return root, value, said
+    allowed = said if not found else found["allowed"] if found["what"] == repr(value) else f"{found['what']}; {found['allowed']}"
+    return (*root, *path), value, allowed
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -88,52 +88,78 @@ def trace() -> None:
 @trace.command("list")
 def list_traces() -> None:
     """The trace sources that are known by name."""
-    from workloads.sources import SOURCES
+    from flows.import_trace import list_sources
 
-    for name, source in SOURCES.items():
-        click.echo(f"{name:<16} {source.about} [{source.licence}]")
+    list_sources()
 
 
 @trace.command("import")
 @click.argument("name")
-@click.option("--from", "from_path", metavar="FILE", help="The published file; without it the source is fetched by name.")
+@click.option("--from", "from_path", metavar="FILE", help="The published file or folder; without it NAME is downloaded.")
 @click.option("--out", metavar="FILE", help="Parquet file to write (default: data/NAME.parquet).")
-def import_trace(name: str, from_path: str | None, out: str | None) -> None:
+@click.option(
+    "--map", "maps", metavar="KEY=COLUMN", multiple=True, help="For a table of your own: which column is what; repeatable."
+)
+@click.option(
+    "--select", "selects", metavar="KEY=VALUE", multiple=True, help="Keep some sessions, e.g. turns=[2, null]; repeatable."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="For sources that draw (ticks, ServeGen).")
+def import_trace(
+    name: str, from_path: str | None, out: str | None, maps: tuple[str, ...], selects: tuple[str, ...], seed: int
+) -> None:
     """Convert the data set NAME to one Parquet file that a study can name as workload.trace."""
-    from workloads.sources import SOURCES
-    from workloads.trace import import_trace as convert
+    from flows.import_trace import import_to_file
 
-    if name not in SOURCES:
-        raise ValueError(f"NAME = {name!r}: no such trace source; known: {', '.join(SOURCES)}")
-    path = Path(out or f"data/{name}.parquet")
-    if from_path is not None and not Path(from_path).is_file():
-        raise ValueError(f"--from {from_path}: no such file")
-    if path.is_dir():
-        raise ValueError(f"--out {path}: is a folder; name a file")
-    try:
-        found = convert(name, from_path, path)
-    except OSError as error:
-        raise ValueError(f"--out {path}: cannot be written: {error.strerror or error}") from error
-    dropped = ", ".join(f"{count} {reason}" for reason, count in found.provenance["rows_dropped"].items()) or "none"
-    click.echo(f"{len(found.conversations)} sessions, {found.turn_count} turns; rows dropped: {dropped}", err=True)
-    click.echo(str(path))
+    import_to_file(name, from_path, out, maps, selects, seed)
 
 
 @trace.command("describe")
 @click.argument("file")
 @click.option("--source", metavar="NAME", help="The file's format, where its content does not tell.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of YAML.")
-def describe_trace(file: str, source: str | None, as_json: bool) -> None:
+@click.option(
+    "--map", "maps", metavar="KEY=COLUMN", multiple=True, help="For a table of your own: which column is what; repeatable."
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of tables.")
+@click.option("--html", metavar="PAGE", help="Write a self-contained page; its path is the last line.")
+@click.option("--fidelity", is_flag=True, help="Synthesize a workload of it, and show both side by side.")
+@click.option("--study", metavar="STUDY", help="With --fidelity: the workload of this study.")
+@click.option(
+    "--load", "load_rps", type=float, metavar="RPS", help="With --fidelity: requests due per second (default: the trace's own)."
+)
+@click.option("--seconds", type=float, metavar="S", help="With --fidelity: for how long.")
+@click.option("--arrival", metavar="PROCESS", help="With --fidelity: how sessions arrive.")
+def describe_trace(
+    file: str, source: str | None, maps: tuple[str, ...], as_json: bool, html: str | None, **fidelity: Any
+) -> None:
     """Arrivals, lengths, turns, prefix reuse and provenance of FILE (or of a source by name)."""
-    import json
+    from flows.describe_trace import Comparison, describe_trace
+    from flows.import_trace import mapped
 
-    import yaml
+    wanted = fidelity.pop("fidelity")
+    if not wanted and any(value is not None for value in fidelity.values()):
+        raise ValueError("--study, --load, --seconds and --arrival belong to --fidelity")
+    against = Comparison(**fidelity) if wanted else None
+    describe_trace(file, source, columns=mapped(maps), as_json=as_json, html=html, against=against)
 
-    from workloads.trace import describe, load_trace
 
-    plain = json.loads(json.dumps(describe(load_trace(file, source)), default=float))
-    text = json.dumps(plain, indent=1) if as_json else yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-    click.echo(text.rstrip())
+@trace.command("prompts")
+@click.argument("file")
+@click.option(
+    "--as", "form", type=click.Choice(["ids", "text", "chat"]), default="ids", help="Token ids, text, or chats (a trace)."
+)
+@click.option("--tokenizer", metavar="PATH", help="A tokenizer.json or a model's folder (with its chat template, for chats).")
+@click.option(
+    "--vocab-size", type=click.IntRange(min=2), metavar="N", help="Ids below N; alone, for engines without a tokenizer."
+)
+@click.option("--out", metavar="FILE", help="JSON lines to write (default: FILE.prompts.jsonl here).")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N prompts.")
+def write_prompts(
+    file: str, form: str, tokenizer: str | None, vocab_size: int | None, out: str | None, limit: int | None
+) -> None:
+    """Write the prompts of the workload FILE for real engines: the same content is the same tokens, lengths are exact."""
+    from flows.write_prompts import write_prompts_file
+
+    write_prompts_file(file, form, tokenizer, vocab_size, out, limit)
 
 
 if __name__ == "__main__":

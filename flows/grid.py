@@ -50,8 +50,22 @@ def cell_of(
 def workload_label(study: Study) -> str:
     """How reports call what is sent: the trace's name and the arrival process."""
     choice = study.workload
-    cv = "" if choice.arrival.cv is None else f" cv {choice.arrival.cv:g}"
-    return f"{Path(choice.trace).stem}, {choice.arrival.process}{cv}"
+    part = ", part of it" if choice.select else ""
+    return f"{Path(choice.trace).stem}{part}, {arrival_words(choice.arrival)}"
+
+
+def arrival_words(arrival: Mapping[str, Any]) -> str:
+    """An arrival in a few words, such as `gamma cv 2` or `poisson + mmpp2, modulated by sine`."""
+    if "process" in arrival:
+        more = "".join(f" {k} {v}" for k, v in arrival.items() if k not in ("process", "share", "for_s", "modulate"))
+        words = f"{arrival['process']}{more}"
+    elif "superpose" in arrival:
+        words = " + ".join(arrival_words(part) for part in arrival["superpose"])
+    else:
+        words = " then ".join(arrival_words(part) for part in arrival["concatenate"])
+    shapes = arrival.get("modulate") or []
+    named = [str(shape["shape"]) for shape in (shapes if isinstance(shapes, list) else [shapes])]
+    return words + (f", modulated by {' and '.join(named)}" if named else "")
 
 
 def grid(study: Study, workloads: Mapping[int, PlannedWorkload], load_rps: float) -> list[Cell]:

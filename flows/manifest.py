@@ -1,4 +1,4 @@
-"""The manifest of a run: versions, commit, host, trace, profile, times. It does not know results."""
+"""The manifest of a run: versions, commit, host, trace, profile, fidelity, times. It does not know results."""
 
 import os
 import platform
@@ -6,13 +6,19 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.study import Study
 from replay.code import code_hash
 from replicas.profile import EngineProfile
 
+if TYPE_CHECKING:
+    from workloads.trace_table import Trace
+
 PACKAGES = ("stampede", "prefect", "polars", "duckdb", "pyarrow", "numpy", "scipy", "altair", "pydantic", "datasets", "ray")
+
+MAX_COMPARED = 2_000_000
+"""Turns of the trace, or requests of the plan, beyond which the two are not compared: it would take minutes."""
 
 
 def started(study: Study, command: list[str]) -> dict[str, Any]:
@@ -37,6 +43,17 @@ def profile_facts(study: Study) -> dict[str, Any]:
     """The engine profile as run, with its fit's error and how far its context was measured."""
     profile = EngineProfile.load(study.pool.profile).with_changes(dict(study.pool.changes))
     return {**profile.to_json(), "extrapolated": profile.context_tokens > profile.measured_context_tokens}
+
+
+def fidelity_facts(trace: "Trace", workload: Path, requests: int, seed: int) -> dict[str, Any]:
+    """How one seed's plan compares with the trace: {seed, rows}, or {seed, skipped} with the reason for one that is too long."""
+    from workloads.fidelity import fidelity
+    from workloads.storage import read_workload
+
+    for what, count in (("the trace has {} turns", trace.turn_count), ("the plan of one seed has {} requests", requests)):
+        if count > MAX_COMPARED:
+            return {"seed": seed, "skipped": f"{what.format(f'{count:,}')}, and at most {MAX_COMPARED:,} are compared"}
+    return {"seed": seed, "rows": fidelity(trace, read_workload(workload))}
 
 
 def versions() -> dict[str, str]:

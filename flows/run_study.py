@@ -86,6 +86,12 @@ def synthesize(run: Run, load_rps: float, seed: int) -> dict[str, Any]:
 
 
 @task(cache_policy=NO_CACHE)
+def compare(run: Run, planned: PlannedWorkload, seed: int) -> dict[str, Any]:
+    """Whether a seed's plan is what the trace says; as plain facts, since they go into the manifest."""
+    return manifest.fidelity_facts(run.trace, planned.path, planned.requests, seed)
+
+
+@task(cache_policy=NO_CACHE)
 def replay_batch(run: Run, cell_ids: list[str], stage: Stage) -> None:
     """Run a batch of cells in one child process, one after another; stops when another batch has failed."""
     try:
@@ -178,6 +184,9 @@ def _workloads(run: Run, load_rps: float) -> dict[int, PlannedWorkload]:
         stage.advance(note=f"{facts['requests']:,} requests")
     made = {str(seed): {"hash": w.content_hash, "requests": w.requests} for seed, w in workloads.items()}
     run.note(workloads=made, workloads_code=code_hash())
+    first = run.study.seeds[0]
+    if "fidelity" not in known or found.get(str(first)) != made[str(first)]:
+        run.note(fidelity=compare(run, workloads[first], first))
     stage.finish()
     return workloads
 

@@ -41,27 +41,28 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=False)
 
 
-class Arrival(_Strict):
-    """The arrival process of sessions; `cv` (coefficient of variation of the gaps) belongs to `gamma` alone."""
-
-    process: str = "poisson"
-    cv: Annotated[float, Field(gt=0, le=100)] | None = None
-
-    def parameters(self) -> dict[str, Any]:
-        return {"process": self.process} | ({} if self.cv is None else {"cv": self.cv})
-
-
 class WorkloadChoice(_Strict):
-    """What is sent: a trace by name or file, and how its sessions arrive. `max_tokens` is what clients ask for at most,
-    `deadline_s` when a request is given up for good."""
+    """What is sent: a trace by name or file, which of its sessions, and how they arrive.
+
+    `columns` maps the columns of a file of your own, `select` holds the conditions of `workloads.selection.Selection`, `arrival`
+    is an arrival of `workloads.arrivals`. `max_tokens` is what clients ask for at most, `deadline_s` when a request is given up
+    for good.
+    """
 
     trace: Annotated[str, Field(min_length=1)] = "synthetic"
     source: str | None = None
-    arrival: Arrival = Arrival()
+    columns: dict[str, str] = {}
+    select: dict[str, Any] = {}
+    arrival: dict[str, Any] = {"process": "poisson"}
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_context_tokens: Annotated[int, Field(ge=2)] | None = None
     stationary_start: bool = True
     deadline_s: Annotated[float, Field(ge=1e-6, le=1e7)] | None = None
+
+    @field_validator("arrival")
+    @classmethod
+    def _poisson_unless_said(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return value if value.keys() & {"process", "superpose", "concatenate"} else {"process": "poisson", **value}
 
 
 class Load(_Strict):
@@ -87,15 +88,17 @@ class Phases(_Strict):
 
 
 class Trigger(_Strict):
-    """What disturbs the pool: a `spike` of `k` times the base load for `d_s`, or a `placebo` (same phases, no disturbance)."""
+    """What disturbs the pool for `d_s`: a kind of `workloads.triggers` with its parameters; `placebo` = nothing."""
 
-    kind: Literal["spike", "placebo"] = "spike"
-    k: Annotated[float, Field(ge=1, le=1000)] = 3.0
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
+    kind: str = "spike"
     d_s: PositiveSeconds = 20.0
 
     def described(self) -> dict[str, Any]:
-        """As workloads and cells carry it: a placebo has k = 1."""
-        return {"kind": self.kind, "k": self.k if self.kind == "spike" else 1.0, "d_s": self.d_s}
+        """As workloads and cells carry it, defaults filled in. ValueError names the parameter, the value and what is allowed."""
+        from workloads.triggers import check_trigger
+
+        return check_trigger({"kind": self.kind, "d_s": self.d_s, **(self.model_extra or {})})
 
 
 class Pool(_Strict):
@@ -184,10 +187,18 @@ class ObservationChoice(_Strict):
 
 
 class Session(_Strict):
-    """What a session does after a failed turn, and whose replies later prompts carry."""
+    """When later turns come (`mode` think: their think time after the answer; absolute: at the trace's own times), what a session
+    does after a failed turn, and whose replies later prompts carry."""
 
+    mode: Literal["think", "absolute"] = "think"
     after_failure: Literal["continue", "quit"] = "continue"
     history: Literal["engine", "trace"] = "engine"
+
+    @model_validator(mode="after")
+    def _can_quit(self) -> Self:
+        if self.mode == "absolute" and self.after_failure == "quit":
+            raise ValueError("after_failure quit needs mode think: at absolute times later turns do not wait for an answer")
+        return self
 
     def rule(self) -> SessionRule:
         return SessionRule(self.after_failure, self.history)
@@ -212,13 +223,14 @@ class Report(_Strict):
 
 
 class Study(_Strict):
-    """One whole study. `seeds` may be written as a number n: 1 … n."""
+    """One whole study. `seeds` may be a number n: 1 … n; `events` happen to replicas, at `at_s` from the run's start."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)] = "study"
     workload: WorkloadChoice = WorkloadChoice()
     load: Load = Load(fraction=0.7)
     phases: Phases = Phases()
     trigger: Trigger = Trigger()
+    events: list[dict[str, Any]] = []
     pool: Pool = Pool()
     routers: Annotated[list[NamedChoice], Field(min_length=1)]
     guards: Annotated[list[GuardSet], Field(min_length=1)] = [GuardSet(label="none")]
@@ -267,7 +279,7 @@ class Study(_Strict):
 
     def planned_requests(self, load_rps: float) -> float:
         """First attempts due over all cells at a base load of `load_rps`."""
-        extra_s = (self.trigger.k - 1) * self.trigger.d_s if self.trigger.kind == "spike" else 0.0
+        extra_s = max(0.0, float(self.trigger.described().get("k", 1.0)) - 1) * self.trigger.d_s
         return load_rps * (self.horizon_s + extra_s) * self.arms * len(self.seeds)
 
     def check_size(self, load_rps: float) -> None:

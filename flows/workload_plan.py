@@ -9,16 +9,14 @@ from flows.study import Study, StudyError
 from replicas.profile import EngineProfile
 
 if TYPE_CHECKING:
-    from workloads.conversation import Trace
     from workloads.plan import Plan
+    from workloads.trace_table import Trace
 
 
 def read_trace(study: Study) -> "Trace":
     """The study's trace, read once a process; StudyError naming file and line for a row that cannot be read."""
     choice = study.workload
-    trace = read_trace_file(choice.trace, choice.source)
-    if choice.arrival.process == "trace" and not trace.has_timestamps:
-        raise StudyError(f"workload.arrival.process = 'trace': the trace {choice.trace!r} has no timestamps; use another process")
+    trace = selected(read_trace_file(choice.trace, choice.source, tuple(sorted(choice.columns.items()))), study)
     if max_tokens(trace, study) < longest_answer(trace):
         raise StudyError(
             f"workload.max_tokens = {choice.max_tokens}: the trace {choice.trace!r} has answers of up to {longest_answer(trace)} "
@@ -40,7 +38,7 @@ def _check_usable(trace: "Trace", study: Study) -> None:
 
 def longest_answer(trace: "Trace") -> int:
     """Tokens of the trace's longest answer (at least 1)."""
-    return max((turn.reply_tokens for c in trace.conversations for turn in c.turns), default=1) or 1
+    return max(1, int(trace.reply_tokens.max())) if trace.turn_count else 1
 
 
 def max_tokens(trace: "Trace", study: Study) -> int:
@@ -48,19 +46,29 @@ def max_tokens(trace: "Trace", study: Study) -> int:
     return study.workload.max_tokens or longest_answer(trace)
 
 
-def read_trace_file(trace: str, source: str | None = None) -> "Trace":
+def selected(trace: "Trace", study: Study) -> "Trace":
+    """The sessions that the study wants of a trace."""
+    from workloads.selection import Selection, select
+
+    try:
+        return select(trace, Selection.of(study.workload.select))
+    except ValueError as error:
+        raise StudyError(f"workload.select = {study.workload.select}: {error}") from error
+
+
+def read_trace_file(trace: str, source: str | None = None, columns: tuple[tuple[str, str], ...] = ()) -> "Trace":
     """A trace by name or file, remembered as long as the file stays the same."""
     path = Path(trace)
     stamp = path.stat().st_mtime_ns if path.is_file() else 0
-    return _read(trace, source, stamp)
+    return _read(trace, source, columns, stamp)
 
 
 @lru_cache(maxsize=1)
-def _read(trace: str, source: str | None, stamp: int) -> "Trace":
+def _read(trace: str, source: str | None, columns: tuple[tuple[str, str], ...], stamp: int) -> "Trace":
     from workloads.trace import load_trace
 
     try:
-        return load_trace(trace, source)
+        return load_trace(trace, source, columns=dict(columns))
     except (ValueError, OSError) as error:
         raise StudyError(" ".join(str(error).split())) from error
 
@@ -73,12 +81,13 @@ def synthesize_workload(trace: "Trace", study: Study, load_rps: float, seed: int
     workload = synthesize(trace, plan_of(study), load_rps, seed)
     folder.mkdir(parents=True, exist_ok=True)
     path = write_workload(workload, folder)
-    return PlannedWorkload(path, path.stem, len(workload.requests), plan_facts(trace, study))
+    return PlannedWorkload(path, path.stem, len(workload.table), plan_facts(trace, study))
 
 
 def plan_facts(trace: "Trace", study: Study) -> dict[str, Any]:
     """How the workload of every seed is made: the trace's content and the plan; part of an arm's identity."""
-    return {"trace": trace.provenance["sha256"], "max_tokens": max_tokens(trace, study), **plan_of(study).to_json()}
+    facts = {"trace": trace.provenance["sha256"], "select": study.workload.select, "max_tokens": max_tokens(trace, study)}
+    return {**facts, **plan_of(study).to_json()}
 
 
 def plan_of(study: Study) -> "Plan":
@@ -86,11 +95,13 @@ def plan_of(study: Study) -> "Plan":
     from workloads.plan import Plan
 
     return Plan(
-        arrival=study.workload.arrival.parameters(),
+        arrival=study.workload.arrival,
         warmup_s=study.phases.warmup_s,
         steady_s=study.phases.steady_s,
         recovery_s=study.phases.recovery_s,
         trigger=study.trigger.described(),
+        events=tuple(study.events),
+        mode=study.session.mode,
         stationary_start=study.workload.stationary_start,
         max_context_tokens=context_tokens(study),
         deadline_s=study.workload.deadline_s,

@@ -4,12 +4,14 @@ Both drivers run it: inputs are `on_…`, outputs are calls of `ClientEffects`. 
 due `think_s` after the previous answer ended, successful or not.
 """
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Protocol
 
 from replay.cell import SessionRule
 from replay.retry import RetryRule
-from workloads.request import Prompt, Request, Segment, Workload
+from workloads.request import Prompt, Request, Segment
+from workloads.workload import Workload
 
 INF = float("inf")
 _DUE, _TTFT, _TOTAL = 0, 1, 2
@@ -62,6 +64,7 @@ class Client:
         if rule.idle_timeout_s is not None:
             raise ValueError("client.idle_timeout_s: no driver watches single chunks yet; it must be null")
         self._requests = workload.requests
+        self._waiting = _turns_waiting(self._requests)
         self._horizon_s = workload.horizon_s
         self._rule, self._session, self._seed, self._effects = rule, session, seed, effects
         self._timers: list[tuple[float, int, int, int]] = []  # (at_s, kind, request_id or rid, number)
@@ -78,7 +81,7 @@ class Client:
             if request.arrival_s < self._horizon_s:
                 heappush(self._timers, (request.arrival_s, _DUE, request.request_id, 1))
             else:
-                self.counts["not_due"] += self._turns_from(request.request_id, request.session_id)
+                self.counts["not_due"] += 1 + self._waiting[request.request_id]
 
     @property
     def open_attempts(self) -> int:
@@ -119,7 +122,7 @@ class Client:
             if not root.outcome:
                 root.outcome = "censored"
                 self.counts["censored"] += 1
-                self.counts["not_due"] += self._turns_from(root.request.request_id + 1, root.request.session_id)
+                self.counts["not_due"] += self._waiting[root.request.request_id]
         self.counts["scheduled"] = len(self._roots) + len(self.abandoned)
         started = list(self._open.values())
         open_ids = {attempt.root.request.request_id for attempt in started}
@@ -191,29 +194,23 @@ class Client:
         session_id = root.request.session_id
         if not ok:
             self._lost.setdefault(session_id, set()).add(root.request.reply_id)
-        if following >= len(self._requests) or self._requests[following].session_id != session_id:
-            self._lost.pop(session_id, None)
+        waiting = self._waiting[root.request.request_id]
+        if not waiting:
+            if following >= len(self._requests) or self._requests[following].session_id != session_id:
+                self._lost.pop(session_id, None)
             return
         request = self._requests[following]
         if not ok and self._session.after_failure == "quit":
-            self._abandon(session_id, following)
+            self._abandon(session_id, following, waiting)
             return
         at_s = now_s + (request.think_s or 0.0)
         if at_s < self._horizon_s:
             heappush(self._timers, (at_s, _DUE, following, 1))
         else:
-            self.counts["not_due"] += self._turns_from(following, session_id)
+            self.counts["not_due"] += waiting
 
-    def _turns_from(self, request_id: int, session_id: int) -> int:
-        """How many turns a session has from a request on."""
-        turns = 0
-        while request_id + turns < len(self._requests) and self._requests[request_id + turns].session_id == session_id:
-            turns += 1
-        return turns
-
-    def _abandon(self, session_id: int, first: int) -> None:
+    def _abandon(self, session_id: int, first: int, turns: int) -> None:
         self._lost.pop(session_id, None)
-        turns = self._turns_from(first, session_id)
         self.abandoned += self._requests[first : first + turns]
         self.counts["abandoned"] += turns
 
@@ -233,3 +230,13 @@ class Client:
         while first > 0 and self._requests[first - 1].session_id == request.session_id:
             first -= 1
         return list(self._requests[first : request.request_id])
+
+
+def _turns_waiting(requests: Sequence[Request]) -> list[int]:
+    """For each request, how many later turns of its session come only after it has ended: those without a time of their own."""
+    waiting = [0] * len(requests)
+    for i in range(len(requests) - 2, -1, -1):
+        following = requests[i + 1]
+        if following.session_id == requests[i].session_id and following.arrival_s is None:
+            waiting[i] = 1 + waiting[i + 1]
+    return waiting

@@ -11,7 +11,7 @@ from replicas.view import ReplicaView
 from routers.factory import build_router
 from routers.policy import Decision, RoutedRequest, Truth
 from routers.tries import RequestEnd, Try
-from workloads.request import Workload
+from workloads.workload import Workload
 
 
 class Driver:

@@ -18,7 +18,7 @@ from replay.rows import Attempt
 from replay.stream import NoGauges, StreamEnd, fetch_gauges, stream_completion
 from replicas.view import Observation
 from routers.tries import RequestEnd, Try
-from workloads.request import Workload
+from workloads.workload import Workload
 
 
 class LiveRun(Driver):
@@ -32,6 +32,8 @@ class LiveRun(Driver):
         recorder: Recorder,
         epoch_s: float,
     ) -> None:
+        if workload.events:
+            raise ValueError(f"events are executed in virtual time only so far; the workload has {len(workload.events)}")
         self._ports, self._epoch_s = ports, epoch_s
         self._streams: dict[int, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()

@@ -1,17 +1,20 @@
 """The virtual-time driver: client, router and simulated engines on one event loop, without sleeping. It decides nothing.
 
-Everything that happens at one instant happens in a fixed order (engines by id, router, observations, client), so a seed
-gives the same rows bit for bit.
+Everything that happens at one instant happens in a fixed order (engines by id, router, events, observations, client), so a
+seed gives the same rows bit for bit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from itertools import count
+from typing import Any
 
 from replay.cell import Cell
 from replay.client import INF
 from replay.driver import Driver
+from replay.faults import Faults
 from replay.recorder import Recorder, to_us
+from replay.replica_clock import ClockedReplica
 from replay.rows import Attempt, ReplicaSample
 from replay.truth import PoolTruth
 from replicas.engine import Engine
@@ -21,26 +24,39 @@ from replicas.sequence import State
 from replicas.view import Observation
 from routers.policy import Truth
 from routers.tries import Try
-from workloads.request import Workload
+from workloads.workload import Workload
 
 PROBE_ROUND_TRIP_S = 0.001
+CONNECTION_LOST = "connection lost: replica killed"
 REFUSALS = {400: "prompt longer than the context", 503: "engine queue full"}
 
 
 class VirtualRun(Driver):
-    """One cell in virtual time. `run` returns when nothing is left to happen, or when the drain is over."""
+    """One cell in virtual time. `run` returns when nothing is left to happen, or when the drain is over.
+
+    The workload's events are carried out on the way; ValueError for one at a replica that the pool does not have.
+    """
 
     def __init__(self, cell: Cell, workload: Workload, profile: EngineProfile, recorder: Recorder) -> None:
         self.engines = [Engine(profile) for _ in range(cell.pool.replicas)]
+        self._faults = Faults(workload.events, self.engines, cell.seed, self._lose) if workload.events else None
+        self._replicas: Sequence[Engine | ClockedReplica] = self._faults.replicas if self._faults else self.engines
         self._engine_due: list[tuple[float, int]] = []
         self._engine_next = [INF] * len(self.engines)
         self._live: dict[int, tuple[EngineSequence, Attempt, int, int]] = {}  # try → its sequence, row, replica, rid
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = count()
         super().__init__(cell, workload, recorder)
+        if self._faults is not None:
+            self._faults.schedule(self._at)
         for replica_id in range(len(self.engines)):
             self._schedule_poll(replica_id, 0, 0.0)
         self._sample_at(0.0)
+
+    @property
+    def events_done(self) -> list[dict[str, Any]]:
+        """A record an event: when, what, where, and what it hit (see `replay.faults`)."""
+        return self._faults.done if self._faults is not None else []
 
     def run(self) -> float:
         """Returns the virtual second at which it ended."""
@@ -73,46 +89,60 @@ class VirtualRun(Driver):
     # What the router asks for ------------------------------------------------------------------------------------------
 
     def send(self, attempt: Try, now_s: float) -> None:
-        rid, engine = attempt.request.rid, self.engines[attempt.replica_id]
+        rid, replica = attempt.request.rid, self._replicas[attempt.replica_id]
         row = self._ledger.open_try(attempt, now_s)
+        if self._faults is not None:
+            refusal = self._faults.refusal(attempt.replica_id, attempt.request, now_s)
+            if refusal is not None:
+                self._refuse(attempt, row, *refusal, now_s)
+                return
         root = self._ledger.attempt(rid).root
         sequence = EngineSequence(
             attempt.try_id, root.prompt, root.request.reply_id, self._ledger.output_tokens(rid), attempt.stage
         )
-        transfer_s = engine.profile.kv_transfer_s_per_token * root.prompt.tokens if attempt.stage == "decode" else 0.0
-        status = engine.submit(sequence, now_s, transfer_s)
+        transfer_s = replica.profile.kv_transfer_s_per_token * root.prompt.tokens if attempt.stage == "decode" else 0.0
+        status = replica.submit(sequence, now_s, transfer_s)
         if status != 200:
-            row.engine_ended_us = to_us(now_s)
-            self._ledger.end_row(row, now_s, "refused", status, REFUSALS[status])
-            self.router.on_try_end(attempt.try_id, False, status, now_s, REFUSALS[status])
+            self._refuse(attempt, row, status, REFUSALS[status], now_s)
             return
         self._live[attempt.try_id] = (sequence, row, attempt.replica_id, rid)
         self._note_engine(attempt.replica_id)
+
+    def _refuse(self, attempt: Try, row: Attempt, status: int, error: str, now_s: float) -> None:
+        row.engine_ended_us = to_us(now_s)
+        self._ledger.end_row(row, now_s, "refused", status, error)
+        self.router.on_try_end(attempt.try_id, False, status, now_s, error)
 
     def abort(self, try_id: int, now_s: float) -> None:
         live = self._live.get(try_id)
         if live is not None:
             sequence, _, replica_id, _ = live
-            self.engines[replica_id].cancel(sequence, now_s)
+            self._replicas[replica_id].cancel(sequence, now_s)
             self._note_engine(replica_id)
 
     def probe(self, replica_id: int, now_s: float) -> None:
-        self._after(PROBE_ROUND_TRIP_S, now_s, lambda t: self.router.on_probe(replica_id, self._observe(replica_id, t), t))
+        def answer(now_s: float) -> None:
+            if self._faults is None or self._faults.answers_probe(replica_id, now_s):
+                self.router.on_probe(replica_id, self._observe(replica_id, now_s), now_s)
+
+        self._at(now_s + PROBE_ROUND_TRIP_S, answer)
 
     # Engines -----------------------------------------------------------------------------------------------------------
 
     def _wake_engine(self, now_s: float) -> None:
         replica_id = heappop(self._engine_due)[1]
         self._engine_next[replica_id] = INF
-        touched = self.engines[replica_id].on_wake(now_s)
+        own_s = self.engines[replica_id].next_s
+        touched = self._replicas[replica_id].on_wake(now_s)
         self._note_engine(replica_id)
         for sequence in touched:
-            self._on_touched(sequence, now_s)
+            self._on_touched(sequence, own_s, now_s)
 
-    def _on_touched(self, sequence: EngineSequence, now_s: float) -> None:
+    def _on_touched(self, sequence: EngineSequence, own_s: float, now_s: float) -> None:
+        """`own_s`: the engine's own time, which is `now_s` unless an event bends it."""
         _, row, _, rid = self._live[sequence.try_id]
         relayed = sequence.stage != "prefill" and sequence.state != State.CANCELLED
-        if relayed and sequence.first_token_s == now_s:
+        if relayed and sequence.first_token_s == own_s:
             self.router.on_first_token(sequence.try_id, now_s)
             if self._ledger.first_token(row, now_s):
                 self.client.on_first_token(rid, now_s)
@@ -136,8 +166,22 @@ class VirtualRun(Driver):
         if sequence.stage != "prefill" and sequence.generated > 1:
             row.max_gap_us = to_us(sequence.max_gap_s)
 
+    def _lose(self, replica: ClockedReplica, now_s: float) -> int:
+        """A replica dies: what it had computed is on its tries' rows, then they end with an error. Returns how many they were."""
+        lost = [(try_id, live[0], live[1]) for try_id, live in self._live.items() if live[2] == replica.replica_id]
+        for try_id, sequence, row in lost:
+            del self._live[try_id]
+            row.engine_ended_us = to_us(now_s)
+            self._settle_row(row, sequence, replica.generated(sequence, now_s))
+            self._ledger.end_row(row, now_s, "error", 0, CONNECTION_LOST)
+        replica.kill(now_s)
+        self._note_engine(replica.replica_id)
+        for try_id, _, _ in lost:
+            self.router.on_try_end(try_id, False, 0, now_s, CONNECTION_LOST)
+        return len(lost)
+
     def _note_engine(self, replica_id: int) -> None:
-        next_s = self.engines[replica_id].next_s
+        next_s = self._replicas[replica_id].next_s
         if next_s != self._engine_next[replica_id]:
             self._engine_next[replica_id] = next_s
             if next_s < INF:
@@ -151,48 +195,52 @@ class VirtualRun(Driver):
 
     # Observation -----------------------------------------------------------------------------------------------------------
 
-    def _after(self, delay_s: float, now_s: float, call: Callable[[float], None]) -> None:
-        heappush(self._timers, (now_s + delay_s, next(self._numbers), call))
+    def _at(self, at_s: float, call: Callable[[float], None]) -> None:
+        heappush(self._timers, (at_s, next(self._numbers), call))
 
     def _observe(self, replica_id: int, now_s: float) -> Observation:
-        engine = self.engines[replica_id]
-        return Observation(engine.waiting, engine.running, engine.kv_used(now_s), engine.latency_s(now_s))
+        replica = self._replicas[replica_id]
+        return Observation(replica.waiting, replica.running, replica.kv_used(now_s), replica.latency_s(now_s))
 
     def _schedule_poll(self, replica_id: int, number: int, at_s: float) -> None:
         def poll(now_s: float) -> None:
-            self.router.on_observation(replica_id, self._observe(replica_id, now_s), now_s)
+            if self._faults is None or self._faults.answers_poll(replica_id, now_s):
+                self.router.on_observation(replica_id, self._observe(replica_id, now_s), now_s)
             self._schedule_poll(replica_id, number + 1, at_s + self._cell.poll_after_s(replica_id, number))
 
-        heappush(self._timers, (at_s, next(self._numbers), poll))
+        self._at(at_s, poll)
 
     def _sample_at(self, at_s: float) -> None:
         def sample(now_s: float) -> None:
-            for replica_id, engine in enumerate(self.engines):
-                counters = engine.counters
+            for replica_id, replica in enumerate(self._replicas):
+                counters = replica.counters
                 self._recorder.samples.append(
                     ReplicaSample(
                         t_us=to_us(now_s),
                         replica_id=replica_id,
-                        running=engine.running,
-                        waiting=engine.waiting,
-                        kv_used=engine.kv_used(now_s),
+                        running=replica.running,
+                        waiting=replica.waiting,
+                        kv_used=replica.kv_used(now_s),
                         prefix_hit_tokens=counters.prefix_hit_tokens,
                         prefix_query_tokens=counters.prefix_query_tokens,
                         preemptions=counters.preemptions,
-                        queue_age_us=to_us(engine.queue_age_s(now_s)),
+                        queue_age_us=to_us(replica.queue_age_s(now_s)),
                     )
                 )
             self._sample_at(at_s + 1.0)
 
-        heappush(self._timers, (at_s, next(self._numbers), sample))
+        self._at(at_s, sample)
 
     # The end -----------------------------------------------------------------------------------------------------------
 
     def _truth(self) -> Truth:
-        return PoolTruth(self.engines, self._ledger.output_tokens)
+        truth = PoolTruth(self.engines, self._ledger.output_tokens)
+        return truth if self._faults is None else self._faults.truth(truth)
 
     def _close(self, now_s: float) -> None:
         """Whatever is still open is censored; the engine's work for it is counted."""
         self._close_books()
         for sequence, row, replica_id, _ in self._live.values():
-            self._settle_row(row, sequence, self.engines[replica_id].generated(sequence, now_s))
+            self._settle_row(row, sequence, self._replicas[replica_id].generated(sequence, now_s))
+        if self._faults is not None:
+            self._faults.close(now_s)

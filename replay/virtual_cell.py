@@ -14,8 +14,9 @@ from replay.code import code_hash
 from replay.recorder import Recorder
 from replay.virtual import VirtualRun
 from replicas.profile import EngineProfile
-from workloads.request import Workload
 from workloads.storage import read_workload
+from workloads.triggers import trigger_words
+from workloads.workload import Workload
 
 
 class NotConserved(RuntimeError):
@@ -45,6 +46,7 @@ def run_cell(cell: Cell, folder: Path) -> None:
         "counts": counts,
         "conserved": True,
         "ended_s": ended_s,
+        "events": run.events_done,
         "attempts": len(recorder.attempts),
         "steps": sum(e.counters.steps for e in run.engines),
         "code_hash": code_hash(),
@@ -91,6 +93,7 @@ def describe_cell(cell: Cell, workload: Workload, profile: EngineProfile) -> dic
         "workload": cell.workload_label,
         "load_rps": cell.load_rps,
         "trigger": cell.trigger,
+        "trigger_words": trigger_words(cell.trigger),
         "seed": cell.seed,
         "replicas": cell.pool.replicas,
         "phases": [

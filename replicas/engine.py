@@ -8,6 +8,7 @@ batch, decode steps are an arithmetic series and are jumped over in closed form.
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
+from typing import Protocol
 
 from replicas.decode_batch import DecodeBatch
 from replicas.jump import Jump
@@ -29,10 +30,19 @@ class Counters:
     steps: int = 0
 
 
+class Pace(Protocol):
+    """How the run's time passes against the engine's own, where the two differ (a replica that is paused or slowed down)."""
+
+    def run_s(self, own_s: float) -> float: ...
+
+    def longest_step_s(self, jump: Jump) -> float: ...
+
+
 class Engine:
     """One replica. Call `on_wake` at `next_s`; `submit` and `cancel` whenever; each may change `next_s`.
 
     `on_wake` returns the sequences something happened to: got their first token, finished, or were cancelled (see `state`).
+    All times are its own; where the run's differ, whoever drives it sets `pace`, and a sequence's `max_gap_s` is the run's.
     Raises ValueError when the KV pool cannot hold one sequence of `context_tokens`.
     """
 
@@ -46,6 +56,7 @@ class Engine:
         self.cache = PrefixCache(profile.kv_blocks, profile.block_tokens)
         self.counters = Counters()
         self.next_s = INF
+        self.pace: Pace | None = None
         self.waiting_tokens = 0
         self._inbox: deque[Sequence] = deque()  # accepted by the front end, not yet seen by the scheduler
         self._waiting: deque[Sequence] = deque()
@@ -310,7 +321,7 @@ class Engine:
         if batch.size:
             if jump.steps > 1:  # the first step's blocks were taken when it began
                 self.cache.take(batch.blocks_between(self._step + 1, self._step + jump.steps))
-            batch.advance(self._step, jump.steps, jump.longest_s)
+            batch.advance(self._step, jump.steps, jump.longest_s if self.pace is None else self.pace.longest_step_s(jump))
         self._step += jump.steps
         for sequence in batch.pop_finished(self._step):
             batch.leave(sequence, self._step, now_s)
@@ -329,7 +340,7 @@ class Engine:
             sequence.first_token_s = now_s
             touched.append(sequence)
         else:
-            sequence.max_gap_s = max(sequence.max_gap_s, now_s - sequence.last_token_s)
+            sequence.max_gap_s = max(sequence.max_gap_s, self._run_between_s(sequence.last_token_s, now_s))
         sequence.last_token_s = now_s
         if sequence.generated >= sequence.output_tokens:
             if touched and touched[-1] is sequence:
@@ -400,6 +411,10 @@ class Engine:
                 touched.append(sequence)
 
     # Small things -----------------------------------------------------------------------------------------------------
+
+    def _run_between_s(self, from_s: float, to_s: float) -> float:
+        """Seconds of the run between two of the engine's own times."""
+        return to_s - from_s if self.pace is None else self.pace.run_s(to_s) - self.pace.run_s(from_s)
 
     def _open_inbox(self, now_s: float) -> None:
         inbox = self._inbox

@@ -146,13 +146,15 @@ class PrefixCache:
         lease.pinned = []
         lease.blocks = lease.node_blocks = 0
 
-    def flush(self) -> None:
-        """Forget everything that no running sequence holds."""
+    def flush(self) -> int:
+        """Forget everything that no running sequence holds; returns how many blocks that was."""
+        flushed = self.evictable
         for key, node in self._idle.items():
             self.free += node.cached
             del self._nodes[key]
         self._idle.clear()
         self.evictable = 0
+        return flushed
 
     def _enter(self, key: int, lease: Lease) -> Node:
         """The node of `key`, pinned by this lease (once: a lease walks its path in order)."""

@@ -31,7 +31,8 @@ NOT_BACK = ("slow", "metastable", "deadlock")
 JUDGED = (*RECOVERED, *NOT_BACK)
 
 _TYPES = """arm_id VARCHAR, router VARCHAR, policy VARCHAR, reference BOOLEAN, guard VARCHAR, client VARCHAR, engine VARCHAR,
-    pool VARCHAR, workload VARCHAR, load_rps DOUBLE, trigger_kind VARCHAR, k DOUBLE, d_s DOUBLE, phase VARCHAR, metric VARCHAR"""
+    pool VARCHAR, workload VARCHAR, load_rps DOUBLE, trigger_kind VARCHAR, trigger_words VARCHAR, k DOUBLE, d_s DOUBLE,
+    phase VARCHAR, metric VARCHAR"""
 
 
 class Arm(NamedTuple):
@@ -48,6 +49,7 @@ class Arm(NamedTuple):
     workload: str
     load_rps: float
     trigger_kind: str | None
+    trigger_words: str | None
     k: float | None
     d_s: float | None
 

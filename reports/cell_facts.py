@@ -20,8 +20,9 @@ FOR_EVER_US = 2**62
 _FACTS = """CREATE TABLE cell_facts (
     cell_id VARCHAR PRIMARY KEY, arm_id VARCHAR, router VARCHAR, guard VARCHAR, client VARCHAR, engine VARCHAR, pool VARCHAR,
     workload VARCHAR, driver VARCHAR, workload_hash VARCHAR, code_hash VARCHAR, policy VARCHAR, reference BOOLEAN,
-    load_rps DOUBLE, trigger_kind VARCHAR, k DOUBLE, d_s DOUBLE, seed BIGINT, replicas BIGINT, drain_s DOUBLE, until_s DOUBLE,
-    cpu_s DOUBLE, planned BIGINT, scheduled BIGINT, ok BIGINT, failed BIGINT, abandoned BIGINT, censored BIGINT, not_due BIGINT,
+    load_rps DOUBLE, trigger_kind VARCHAR, trigger_words VARCHAR, k DOUBLE, d_s DOUBLE, seed BIGINT, replicas BIGINT,
+    drain_s DOUBLE, until_s DOUBLE, cpu_s DOUBLE,
+    planned BIGINT, scheduled BIGINT, ok BIGINT, failed BIGINT, abandoned BIGINT, censored BIGINT, not_due BIGINT,
     replay_conserved BOOLEAN, may_hold BOOLEAN, calm_arm VARCHAR, attempts_file VARCHAR, samples_file VARCHAR,
     decisions_file VARCHAR, workload_file VARCHAR, spec JSON)"""
 _PHASES = """CREATE TABLE phases (
@@ -88,6 +89,7 @@ def _facts_row(attempts: Path, workload: Path, facts: dict[str, Any]) -> tuple[A
         policy in REFERENCE_POLICIES,
         facts["load_rps"],
         trigger.get("kind"),
+        facts.get("trigger_words"),
         trigger.get("k"),
         trigger.get("d_s"),
         facts["seed"],

@@ -8,7 +8,7 @@ from typing import Any
 from reports.arms import JUDGED, LATENCIES
 from reports.leaderboard import Interval, NormalDay, Stampede
 from reports.scene import Router, Scene
-from reports.sentences import between, counted, listed, number, seconds
+from reports.sentences import after_trigger, between, counted, listed, number, seconds
 
 ENDINGS = {
     "recovered": "good",
@@ -90,7 +90,7 @@ def normal_table(scene: Scene, rows: Sequence[NormalDay], condition: str) -> Tab
     columns += [Column(p) for _, p in LATENCIES]
     columns += [
         Column("req/s"),
-        Column("SLO met", hint="of all requests of the phase, those still open when the burst hits included"),
+        Column("SLO met", hint="of all requests of the phase, those still open when the trigger hits included"),
         Column("cache hit", hint="prompt tokens found in the prefix cache"),
     ]
     columns.append(Column("max ÷ mean", hint="the busiest replica's tokens over the mean"))
@@ -154,7 +154,7 @@ def stampede_table(scene: Scene, rows: Sequence[Stampede]) -> Table:
     columns += [
         Column("Verdict", text=True, hint="the commonest verdict of the judged runs"),
         Column("Came back", hint="runs that recovered, of those judged; Wilson 95% interval"),
-        Column("Recovery time", hint="from the return of the load to its base; Kaplan–Meier median"),
+        Column("Recovery time", hint=f"from {_clock(scene)}; Kaplan–Meier median"),
         Column("Attempts per request", hint="from the trigger on; 1 = no retries"),
         Column("Lost goodput, requests", hint="answers within the SLO that the steady phase would have given"),
     ]
@@ -165,13 +165,17 @@ def stampede_table(scene: Scene, rows: Sequence[Stampede]) -> Table:
     place = {r.key: i for i, r in enumerate(scene.routers)}
     rows = sorted(rows, key=lambda r: (order[r.condition], scene.router(r.router).reference, -_share(r), place[r.router]))
     made = [Row(_stampede_cells(scene, row, several, abandoned), scene.router(row.router).reference) for row in rows]
-    what = "With no burst sent (placebo)" if scene.trigger.placebo else f"After {scene.trigger.words}"
+    what = "With no burst sent (placebo)" if scene.trigger.placebo else after_trigger(scene).removesuffix(",")
     return Table(
         key="stampede-table",
         caption=f"{what}, {counted(len(scene.seeds), 'run')} an arm. Choose a column’s head to sort.",
         columns=columns,
         rows=made,
     )
+
+
+def _clock(scene: Scene) -> str:
+    return "the return of the load to its base" if scene.trigger.adds_load else "the trigger’s end"
 
 
 def _share(row: Stampede) -> float:

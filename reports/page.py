@@ -1,7 +1,5 @@
 """Writes report.html from results.duckdb, study.yaml and manifest.json: one file, offline. It arranges and computes nothing."""
 
-import base64
-import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from reports.page_frame import chart_library, rendered, script_json
 from reports.scene import Scene
 
 if TYPE_CHECKING:
@@ -28,17 +27,6 @@ NAV = {
     "answer_times": "Answer times",
     "shares": "Load per replica",
 }
-TEMPLATES = Path(__file__).parent / "templates"
-LIGHT = {
-    "page": "#fdfdfc", "card": "#ffffff", "ink": "#1c2024", "soft": "#565d66", "line": "#d9dce0", "grid": "#e4e7ea",
-    "shade": "#80808018", "burst": "#f0a53a40", "accent": "#0060a0", "good": "#00734f", "bad": "#b3361a", "warn": "#8a5a00",
-    "chip": "#f1f3f5", "oracle": "#7a8088",
-}  # fmt: skip
-DARK = {
-    "page": "#15181b", "card": "#1b1f23", "ink": "#e6e8ea", "soft": "#a2aab3", "line": "#343a40", "grid": "#2a2f35",
-    "shade": "#90909020", "burst": "#f0a53a3d", "accent": "#7cc0f2", "good": "#4fd0a2", "bad": "#ff8f75", "warn": "#e5b04f",
-    "chip": "#262b31", "oracle": "#9aa1a9",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +55,9 @@ def build_page(run: Path) -> Path:
     if not results.is_file():
         raise ValueError(f"{results}: missing; allowed: the tables that `stampede report` builds")
     with ThreadPoolExecutor(1) as aside_thread, open_results(results) as con:
-        library = aside_thread.submit(_chart_library)
+        library = aside_thread.submit(chart_library)
         scene = read_scene(con, study)
-        text = _render(_content(con, scene, study, manifest, run / "workloads"), library.result())
+        text = rendered("report.html.jinja", _content(con, scene, study, manifest, run / "workloads"), library.result())
     target = run / "report.html"
     aside = run / f".report-{os.getpid()}.html"
     try:
@@ -78,13 +66,6 @@ def build_page(run: Path) -> Path:
     finally:
         aside.unlink(missing_ok=True)
     return target
-
-
-def _chart_library() -> str:
-    """Vega, Vega-Lite and vega-embed as one script; two seconds of work outside Python's lock, so it runs beside the queries."""
-    import vl_convert
-
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _mapping(file: Path) -> dict[str, Any]:
@@ -103,10 +84,13 @@ def _content(
     con: "duckdb.DuckDBPyConnection", scene: Scene, study: dict[str, Any], manifest: dict[str, Any], workloads: Path
 ) -> dict[str, Any]:
     """Everything the template shows."""
+    from reports import caveats, sentences
     from reports import leaderboard as board
     from reports import provenance as origin
-    from reports import sentences
+    from reports.event_tables import arm_table, event_table
+    from reports.fidelity_part import fidelity_part
     from reports.html_tables import certificate_table, load_table, normal_table, stampede_table
+    from reports.pool_events import event_hits, missed
     from reports.protocol import TARGET_SUCCESS
     from reports.read_scene import names
 
@@ -114,25 +98,29 @@ def _content(
     runs = board.certificates(con)
     void, lost = sum(bool(r["void"]) for r in runs), sum(not r["conserved"] for r in runs)
     planned = (manifest.get("cells") or {}).get("total")
-    sections = _sections(con, scene)
+    hits, sections = event_hits(con), _sections(con, scene)
     tables = [normal_table(scene, normal, c.key) for c in scene.conditions if any(r.condition == c.key for r in normal)]
     return {
         "scene": scene,
         "verdict": sentences.verdict(scene, normal, stampede),
-        "incomplete": sentences.incomplete(scene, names(study.get("routers")), planned, len(runs)),
-        "notes": [*filter(None, [sentences.slo_bound(manifest.get("capacity"), scene.slo)]),
-                  *sentences.warnings(scene, stampede, void, lost, len(runs))],
+        "incomplete": caveats.incomplete(scene, names(study.get("routers")), planned, len(runs)),
+        "notes": [*filter(None, [caveats.slo_bound(manifest.get("capacity"), scene.slo)]), *caveats.event_notes(scene),
+                  *caveats.warnings(scene, stampede, void, lost, len(runs))],
         "target_success": f"{TARGET_SUCCESS:.0%}",
         "facts": origin.headline(scene, study, manifest),
-        "contents": [("leaderboard", "Leaderboard"), *((s.key, s.nav) for s in sections),
+        "contents": [("leaderboard", "Leaderboard"), *([("pool-events", "Pool events")] if scene.events else []),
+                     *((s.key, s.nav) for s in sections),
                      ("certificates", "Load delivered?"), ("provenance", "Provenance"), ("method", "Method")],
         "stampede_table": stampede_table(scene, stampede),
         "normal_tables": tables,
+        "event_table": event_table(scene, hits, missed(con)),
+        "event_arm_table": arm_table(scene, hits),
         "chart_sections": sections,
-        "delivered": sentences.delivered(void, lost, runs),
+        "delivered": caveats.delivered(void, lost, runs),
         "load_table": load_table(board.phase_loads(con)),
         "certificate_table": certificate_table(scene, runs),
         "provenance": origin.blocks(scene, study, manifest, origin.read_making(workloads)),
+        "fidelity": fidelity_part(manifest.get("fidelity")),
         "again": origin.again(study, manifest),
     }  # fmt: skip
 
@@ -192,50 +180,3 @@ def _short(value: Any) -> Any:
         short = float(f"{value:.5g}")
         return int(short) if short.is_integer() and abs(short) < 1e15 else short
     return value
-
-
-def script_json(value: Any) -> "Markup":
-    """JSON that is safe inside a script element: no `<` is left that could end it."""
-    from markupsafe import Markup
-
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    for sign, escape in (("<", "\\u003c"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029")):
-        text = text.replace(sign, escape)
-    return Markup(text)
-
-
-def _render(content: dict[str, Any], library: str) -> str:
-    """The whole page; the two scripts are allowed by their hashes alone, so nothing else on the page can run."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    from reports import theme
-
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    bundle = f"(() => {{\n{library}\n}})();".replace("</script", "<\\/script").replace("<!--", "<\\!--")
-    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    css = environment.get_template("page.css").render(
-        light_base=_declared(LIGHT),
-        dark_base=Markup("color-scheme: dark; ") + _declared(DARK),
-        light_colours=Markup(theme.css_colours(dark=False)),
-        dark_colours=Markup(theme.css_colours(dark=True)),
-        font=Markup(theme.FONT),
-    )
-    return environment.get_template("report.html.jinja").render(
-        **content,
-        css=Markup(css),
-        config_json=script_json(theme.vega_config()),
-        bundle=Markup(bundle),
-        page_js=Markup(script),
-        script_hashes=Markup(" ".join(f"'sha256-{_digest(s)}'" for s in (bundle, script))),
-    )
-
-
-def _declared(colours: dict[str, str]) -> "Markup":
-    from markupsafe import Markup
-
-    return Markup(" ".join(f"--{name}: {value};" for name, value in colours.items()))
-
-
-def _digest(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

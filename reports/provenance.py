@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +109,19 @@ PROFILE = (
 
 def trace_block(trace: dict[str, Any]) -> Block:
     """The trace, its licence and what was dropped; synthetic data is labelled first."""
-    found = entries(trace, TRACE) + rest(trace, [k for k, _ in TRACE])
+    found = entries(trace, TRACE) + _first_event(trace) + rest(trace, [*(k for k, _ in TRACE), "first_start_us"])
     if trace.get("synthetic"):
         found = [(n, v) for n, v in found if n != "synthetic"]
         found.insert(0, ("kind", "SYNTHETIC: made by a seeded generator, not recorded traffic"))
     return Block("Trace", found)
+
+
+def _first_event(trace: dict[str, Any]) -> list[tuple[str, Lines]]:
+    """When a dated trace begins; a clock that counts from anywhere says nothing."""
+    first_us = trace.get("first_start_us")
+    if not isinstance(first_us, int) or first_us < 10**15:  # before 2001: no date
+        return []
+    return [("first event (UTC)", f"{datetime.fromtimestamp(first_us / 1e6, UTC):%Y-%m-%d %H:%M:%S}")]
 
 
 def fit_lines(error: Any) -> list[str]:
@@ -177,8 +186,8 @@ LOAD = (
     ("capacity", "reference capacity C_ref"),
     ("workloads", "arrival plans, by seed"),
 )
-STUDY = ("workload", "load", "phases", "trigger", "client", "guards", "observation", "session", "slo")
-ELSEWHERE = ("study", "study_hash", "command", "trace", "profile", "workloads_code")
+STUDY = ("workload", "load", "phases", "trigger", "events", "client", "guards", "observation", "session", "slo")
+ELSEWHERE = ("study", "study_hash", "command", "trace", "profile", "workloads_code", "fidelity")
 
 
 def headline(scene: Scene, study: dict[str, Any], manifest: dict[str, Any]) -> str:

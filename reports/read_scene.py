@@ -8,10 +8,12 @@ import duckdb
 import polars as pl
 
 from reports import theme
+from reports.pool_events import read_events
 from reports.scene import Condition, Router, Scene, Stage, Trigger
 
-TRAITS = ("client", "guard", "engine", "pool", "workload", "load_rps", "trigger_kind", "k", "d_s")
-TRAIT_WORDS = {"load_rps": "{:.3g} req/s", "k": "{:g}× burst", "d_s": "{:g} s burst"}  # the others speak for themselves
+OF_TRIGGER = ("trigger_kind", "k", "d_s", "trigger_words")
+TRAITS = ("client", "guard", "engine", "pool", "workload", "load_rps", *OF_TRIGGER)
+TRAIT_WORDS = {"load_rps": "{:.3g} req/s"}  # the others speak for themselves
 
 
 def open_results(results: Path) -> duckdb.DuckDBPyConnection:
@@ -24,7 +26,7 @@ def open_results(results: Path) -> duckdb.DuckDBPyConnection:
 
 
 def read_scene(con: duckdb.DuckDBPyConnection, study: dict[str, Any]) -> Scene:
-    """The scene, and a table `players(cell_id, arm_id, router, name, condition, seed)` that maps cells to its keys.
+    """The scene, a table `players(cell_id, arm_id, router, name, condition, seed)` that maps cells to its keys, and `struck`.
 
     Raises ValueError when the results hold no cell.
     """
@@ -37,18 +39,32 @@ def read_scene(con: duckdb.DuckDBPyConnection, study: dict[str, Any]) -> Scene:
     routers = cast_routers(in_order(cells["router"], names(study.get("routers"))), references)
     conditions, keys = cast_conditions(cells, study)
     _write_players(con, cells, {r.label: r.key for r in routers}, keys)
-    first = cells.row(0, named=True)
     report = study.get("report") or {}
     return Scene(
         title=str(report.get("title") or study.get("name") or "stampede"),
         routers=routers,
         conditions=conditions,
         stages=_stages(con),
-        trigger=Trigger(str(first["trigger_kind"]), float(first["k"] or 1), float(first["d_s"] or 0)),
+        trigger=_shared(trigger_of(*row) for row in cells.select(OF_TRIGGER).unique(maintain_order=True).rows()),
         slo={name: (study.get("slo") or {}).get(name) for name in ("ttft_s", "tpot_s", "e2e_s")},
         seeds=tuple(sorted(cells["seed"].unique().to_list())),
         replicas=int((study.get("pool") or {}).get("replicas") or 0),
+        events=read_events(con),
     )
+
+
+def trigger_of(kind: str | None, k: float | None, d_s: float | None, words: str | None) -> Trigger:
+    """A row of `OF_TRIGGER`; NULLs are what kinds without that number, and older runs, leave."""
+    return Trigger(kind or "placebo", k, d_s or 0.0, words or "")
+
+
+def _shared(triggers: Iterable[Trigger]) -> Trigger:
+    """The one trigger of all runs, placebos aside; where they differ, one that says no more than that."""
+    distinct = list(triggers)
+    real = [trigger for trigger in distinct if not trigger.placebo]
+    if len(real) > 1:
+        return Trigger("several", None, max(trigger.d_s for trigger in real), "its trigger")
+    return real[0] if real else distinct[0]
 
 
 def names(listed: Any) -> list[str]:
@@ -107,7 +123,10 @@ def _label(combo: tuple[Any, ...], varying: list[int]) -> str:
         trait, value = TRAITS[i], combo[i]
         if trait == "guard" and value in ("none", "") and len(varying) > 1:
             continue
-        words.append("no burst" if value is None else TRAIT_WORDS.get(trait, "{}").format(value))
+        if trait in OF_TRIGGER:
+            words.append(trigger_of(*combo[TRAITS.index(OF_TRIGGER[0]) :]).words)
+        else:
+            words.append("not said" if value is None else TRAIT_WORDS.get(trait, "{}").format(value))
     return ", ".join(dict.fromkeys(words))
 
 

@@ -1,6 +1,7 @@
 """Who plays in a study and on what stage: routers with their colours, conditions, phases, SLO. It holds no results."""
 
 from dataclasses import dataclass
+from math import nextafter
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +48,59 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
+    """What disturbed the pool: `said` is the run's own noun phrase for it. Kind `several`: each condition has its own."""
+
     kind: str
-    k: float
+    k: float | None
     d_s: float
+    said: str = ""
 
     @property
     def placebo(self) -> bool:
         return self.kind == "placebo" or self.d_s <= 0
 
     @property
+    def adds_load(self) -> bool:
+        """True where more requests come; the others happen to replicas."""
+        return self.kind in ("spike", "long_prompts", "session_stampede", "tenant_hotspot")
+
+    @property
+    def at_once(self) -> bool:
+        """True where it strikes when its phase begins, and the phase's length says nothing of it."""
+        return self.kind in ("session_stampede", "flush")
+
+    @property
     def words(self) -> str:
         """The trigger as a noun phrase, such as `a 3× burst of 20 s`."""
         if self.placebo:
             return "a placebo (no burst)"
-        kind = "burst" if self.kind == "spike" else self.kind.replace("_", " ")
-        return f"a {self.k:g}× {kind} of {self.d_s:g} s"
+        unsaid = f"“{self.kind}” for {self.d_s:g} s" if self.k is None else f"a {self.k:g}× burst of {self.d_s:g} s"
+        return self.said or unsaid
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEvent:
+    """One thing that happens to replicas (`replica_id` None: to all), alike in every run; `number` counts from 1 in time order.
+
+    `parameters` are those of its kind besides `for_s` (0: at once). `is_trigger`: the study's trigger, no further event.
+    """
+
+    number: int
+    t_s: float
+    kind: str
+    replica_id: int | None
+    for_s: float
+    parameters: dict[str, float]
+    is_trigger: bool
+
+    @property
+    def end_s(self) -> float:
+        return self.t_s + self.for_s
+
+    @property
+    def last_s(self) -> float:
+        """The last instant at which it holds: its own where it strikes at once, else just before its end."""
+        return self.t_s if self.for_s == 0 else nextafter(self.end_s, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +115,7 @@ class Scene:
     slo: dict[str, float | None]
     seeds: tuple[int, ...]
     replicas: int
+    events: tuple[PoolEvent, ...] = ()
 
     @property
     def ranked(self) -> tuple[Router, ...]:
@@ -93,6 +133,18 @@ class Scene:
     @property
     def trigger_end_s(self) -> float:
         return next((s.end_s for s in self.stages if s.name == "trigger"), self.end_s)
+
+    @property
+    def before_trigger(self) -> tuple[PoolEvent, ...]:
+        """Further events that strike, or last, while the steady phase is measured."""
+        steady_s = next((s.start_s for s in self.stages if s.name == "steady"), self.trigger_start_s)
+        return tuple(e for e in self.events if not e.is_trigger and e.t_s < self.trigger_start_s and e.last_s >= steady_s)
+
+    @property
+    def after_trigger(self) -> tuple[PoolEvent, ...]:
+        """Further events that strike, or last, while recovery is judged."""
+        horizon_s = max((s.end_s for s in self.stages if s.name != "drain"), default=0.0)
+        return tuple(e for e in self.events if not e.is_trigger and e.t_s < horizon_s and e.last_s >= self.trigger_end_s)
 
     @property
     def end_s(self) -> float:

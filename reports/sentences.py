@@ -1,6 +1,6 @@
-"""The verdict in words, as a manager reads it: two sentences and warnings. It reads rows, never files, and computes nothing."""
+"""The verdict in words, as a manager reads it: two sentences. It reads rows, never files, and computes nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import inf
 
 from reports.leaderboard import Interval, NormalDay, Stampede
@@ -8,8 +8,6 @@ from reports.protocol import TARGET_SUCCESS
 from reports.scene import Scene
 
 RANGES = {"share": (0.0, 1.0), "ratio": (1.0, inf), "count": (-inf, inf)}  # least and most by unit; others start at 0
-CLEARLY_SERVED = 0.99
-"""Success on a nearly idle pool below which the SLO, not the load, decides what the capacity is."""
 
 
 def seconds(value: float | None, censored_at: float | None = None) -> str:
@@ -82,9 +80,10 @@ def normal_sentence(scene: Scene, rows: Sequence[NormalDay]) -> str:
     holding = [r for r in rows if r.rank is not None]
     failing = [name[r.router] for r in rows if r.rank is None]
     if not holding:
-        return (
-            f"{day} no router holds the SLO for {TARGET_SUCCESS:.0%} of the requests: this load is above what the pool can serve."
-        )
+        why = "this load is above what the pool can serve"
+        if scene.before_trigger:
+            why = "either this load is above what the pool can serve, or what happens to the pool before the trigger is too much"
+        return f"{day} no router holds the SLO for {TARGET_SUCCESS:.0%} of the requests: {why}."
     best = holding[0]
     unable = f"; {listed(failing)} {'does' if len(failing) == 1 else 'do'} not hold the SLO" if failing else ""
     if len(holding) > 1 and all(r.rank == 1 for r in holding):
@@ -116,8 +115,8 @@ def stampede_sentence(scene: Scene, rows: Sequence[Stampede]) -> str:
     rows = [r for r in rows if r.router in ranked]
     judged = [r for r in rows if r.judged]
     if scene.trigger.placebo:
-        return _placebo(judged)
-    after = f"After {scene.trigger.words}"
+        return _placebo(scene, judged)
+    after = after_trigger(scene)
     if not judged:
         return f"{after} nothing can be judged: every run is {_unjudged(rows)}."
     by = {c.key: [r for r in judged if r.condition == c.key] for c in scene.conditions}
@@ -126,13 +125,20 @@ def stampede_sentence(scene: Scene, rows: Sequence[Stampede]) -> str:
     rest = _rest(scene, rows)
     if _share(by[harsh]) == 1:
         who = "every router that could be judged" if rest else "every router"
-        return f"{after} {who} comes back in every run{_under(by, scene)}, {_time(judged)}{rest}."
+        return f"{after} {who} comes back in every run{_under(by, scene)}, {_time(scene, judged)}{rest}."
     down = [r for r in by[harsh] if r.back < r.judged]
     cures = {k: [r for r in g if r.router in {d.router for d in down}] for k, g in by.items() if k != harsh}
     cures = {k: g for k, g in cures.items() if g}
     cured = max(cures, key=lambda key: _share(cures[key])) if cures else None
     noun = "routers" if len(by[harsh]) == sum(r.condition == harsh for r in rows) else "judged routers"
-    return f"{after}{_with(scene, harsh)} {_stay_down(scene, down, by[harsh], noun)}{_cure(scene, down, cured, cures)}{rest}."
+    setting, cure = _with(scene, harsh), _cure(scene, down, cured, cures)
+    return f"{after.removesuffix(',')}{setting} {_stay_down(scene, down, by[harsh], noun)}{cure}{rest}."
+
+
+def after_trigger(scene: Scene) -> str:
+    """`After a 3× burst of 20 s`: the trigger as the beginning of a sentence, closed by a comma where it is long."""
+    trigger = scene.trigger
+    return f"After {trigger.words}{',' if ',' in trigger.words or not trigger.adds_load else ''}"
 
 
 def _rest(scene: Scene, rows: Sequence[Stampede]) -> str:
@@ -198,7 +204,7 @@ def _cure(scene: Scene, down: Sequence[Stampede], key: str | None, cures: dict[s
     share, same = _share(cures[key]), "the same router" if len(down) == 1 else "the same routers"
     comes = "comes" if len(down) == 1 else "come"
     if share == 1:
-        return f"; with “{scene.condition(key).label}” {same} {comes} back in every run, {_time(cures[key])}"
+        return f"; with “{scene.condition(key).label}” {same} {comes} back in every run, {_time(scene, cures[key])}"
     before = sum(r.back for r in down) / sum(r.judged for r in down)
     if share > before:
         back, runs = sum(r.back for r in cures[key]), sum(r.judged for r in cures[key])
@@ -206,23 +212,25 @@ def _cure(scene: Scene, down: Sequence[Stampede], key: str | None, cures: dict[s
     return "; no other client or guard tried here helps"
 
 
-def _time(rows: Sequence[Stampede]) -> str:
-    """The slowest arm's median recovery time, in words."""
+def _time(scene: Scene, rows: Sequence[Stampede]) -> str:
+    """The slowest arm's median recovery time, in words. Its clock starts after the trigger: what a dead replica lost is lost."""
     known = [r.recovery_s for r in rows if r.recovery_s is not None]
     if not known:
         return "after a time that was not measured"
     slowest = max(known)
-    return (
-        "without a noticeable interruption"
-        if slowest < 1
-        else f"within {seconds(slowest)} (the slowest router’s median)"
-        if len(known) > 1
-        else f"within {seconds(slowest)} (median)"
-    )
+    if slowest < 1:
+        soon = f"before its {scene.trigger.d_s:g} s are over" if scene.trigger.at_once else "as soon as it is over"
+        return "without a noticeable interruption" if scene.trigger.adds_load else soon
+    of = "the slowest router’s median" if len(known) > 1 else "median"
+    return f"within {seconds(slowest)} ({of})" if scene.trigger.adds_load else f"within {seconds(slowest)} of its end ({of})"
 
 
-def _placebo(judged: Sequence[Stampede]) -> str:
+def _placebo(scene: Scene, judged: Sequence[Stampede]) -> str:
     runs, false = sum(r.judged for r in judged), sum(r.judged - r.back for r in judged)
+    if scene.events:
+        happened = f"No burst was sent (placebo), but {counted(len(scene.events), 'event')} happened to the pool"
+        back = f"{false} of {runs} runs do not come back" if false else "every run that could be judged comes back"
+        return f"{happened}: {back if runs else 'no run could be judged'}."
     if not runs:
         return "No burst was sent (placebo), and no run could be judged."
     alarms = f"{false} of {runs} runs are judged disturbed all the same"
@@ -232,70 +240,3 @@ def _placebo(judged: Sequence[Stampede]) -> str:
 def _unjudged(rows: Sequence[Stampede]) -> str:
     kinds = sorted({v for r in rows for v in r.verdicts})
     return " or ".join(kinds) if kinds else "missing"
-
-
-def warnings(scene: Scene, stampede: Sequence[Stampede], void: int, unconserved: int, runs: int) -> list[str]:
-    """What the reader must know before believing the numbers: void runs, unstable arms, one seed, latent damage."""
-    name = {r.key: r.label for r in scene.routers}
-    notes = []
-    if void:
-        notes.append(
-            f"{void} of {runs} runs are void (their load was not delivered as planned, or their rows do not add up): not judged."
-        )
-    if unconserved:
-        notes.append(
-            f"{unconserved} of {runs} runs break conservation: requests were lost or counted twice. Do not use their numbers."
-        )
-    unstable = [r for r in stampede if r.verdicts.get("unstable")]
-    if unstable:
-        arms = listed(sorted({name[r.router] for r in unstable}))
-        notes.append(
-            f"{arms}: in some runs the SLO is missed before the burst already, beyond chance (unstable): "
-            "the load is above that arm’s own capacity."
-        )
-    latent = sorted({name[r.router] for r in stampede if r.verdicts.get("latent")})
-    if latent:
-        notes.append(
-            f"{listed(latent)}: answers come back in time, yet the cache or the wasted work does not return to normal (latent)."
-        )
-    if len(scene.seeds) < 2:
-        notes.append("One seed only: differences and shares have no interval and may be chance.")
-    return notes
-
-
-def incomplete(scene: Scene, asked: Sequence[str], total: int | None, runs: int) -> str | None:
-    """Says so where fewer than the `total` runs of the study are there, and which of the routers `asked` for have none."""
-    if total is None or runs >= total:
-        return None
-    have = {r.label for r in scene.routers}
-    absent = [label for label in asked if label not in have]
-    without = f" Nothing at all was run of {listed(absent, most=12)}." if absent else ""
-    return (
-        f"{total - runs} of {total} cells are missing: the run was stopped before its end or is still going, "
-        f"and this page shows only what was finished.{without} “stampede run --resume” with the run’s folder finishes it."
-    )
-
-
-def slo_bound(capacity: Mapping[str, float] | None, slo: Mapping[str, float | None]) -> str | None:
-    """Says so where even a nearly idle pool misses the SLO often, so that C_ref tells of the SLO rather than of load."""
-    idle = (capacity or {}).get("idle_success")
-    if capacity is None or idle is None or idle >= CLEARLY_SERVED:
-        return None
-    limit = next((f" (e.g. slo.{name})" for name, value in slo.items() if value is not None), "")
-    return (
-        f"Even a nearly idle pool meets the SLO for only {number(idle, 'share')} of requests, so the reference capacity "
-        f"C_ref = {capacity['c_ref_rps']:.3g} req/s is set by the SLO, not by load: loosen slo{limit} for prompts this long."
-    )
-
-
-def delivered(void: int, lost: int, runs: Sequence[dict[str, object]]) -> str:
-    """The certificates in one sentence or two."""
-    lags = [float(str(r["send_lag_p99_s"])) for r in runs if r["send_lag_p99_s"] is not None]
-    lag = f" The slowest run’s p99 send lag is {seconds(max(lags))}." if lags else ""
-    good = len(runs) - void
-    added = (
-        "every request of every run is accounted for exactly once"
-        if not lost
-        else f"{counted(lost, 'run')} did not account for every request"
-    )
-    return f"{good} of {len(runs)} runs delivered the load that was planned, and {added}.{lag}"

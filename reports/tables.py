@@ -9,6 +9,7 @@ import yaml
 
 from reports.cell_facts import finished_cells, load_facts, load_slo, read_facts
 from reports.database import open_database, run_sql
+from reports.pool_events import load_events
 
 if TYPE_CHECKING:
     import duckdb
@@ -84,6 +85,7 @@ def _load_cells(con: "duckdb.DuckDBPyConnection", run: Path) -> None:
         facts = read_facts(folder)
         cells.append((folder / "attempts.parquet", run / "workloads" / f"{facts.get('workload_hash')}.parquet", facts))
     load_facts(con, cells)
+    load_events(con, [(attempts.with_name("cell.json"), facts) for attempts, _, facts in cells])
     for variable, column in (("attempt", "attempts"), ("sample", "samples"), ("decision", "decisions"), ("workload", "workload")):
         files = [name for (name,) in con.execute(f"SELECT DISTINCT {column}_file FROM cell_facts ORDER BY 1").fetchall()]
         for name in files:

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 _TABLE = """CREATE TABLE verdicts (
     cell_id VARCHAR, arm_id VARCHAR, router VARCHAR, policy VARCHAR, reference BOOLEAN, guard VARCHAR, client VARCHAR,
-    engine VARCHAR, pool VARCHAR, workload VARCHAR, load_rps DOUBLE, trigger_kind VARCHAR, k DOUBLE, d_s DOUBLE, seed BIGINT,
-    verdict VARCHAR, recovery_s DOUBLE, censored_s DOUBLE, cause VARCHAR, clock_start_s DOUBLE, steady_met BIGINT,
-    steady_decided BIGINT, steady_success DOUBLE, end_success DOUBLE, lost_goodput DOUBLE, retry_amplification DOUBLE,
-    false_alarm BOOLEAN)"""
+    engine VARCHAR, pool VARCHAR, workload VARCHAR, load_rps DOUBLE, trigger_kind VARCHAR, trigger_words VARCHAR, k DOUBLE,
+    d_s DOUBLE, seed BIGINT, verdict VARCHAR, recovery_s DOUBLE, censored_s DOUBLE, cause VARCHAR, clock_start_s DOUBLE,
+    steady_met BIGINT, steady_decided BIGINT, steady_success DOUBLE, end_success DOUBLE, lost_goodput DOUBLE,
+    retry_amplification DOUBLE, false_alarm BOOLEAN)"""
 _IDENTITY = (
-    "cell_id, arm_id, router, policy, reference, guard, client, engine, pool, workload, load_rps, trigger_kind, k, d_s, seed"
+    "cell_id, arm_id, router, policy, reference, guard, client, engine, pool, workload, load_rps, trigger_kind, trigger_words, k,"
+    " d_s, seed"
 )
 QUEUE_SLACK = 0.05  # of the TTFT limit
 

@@ -1,8 +1,7 @@
-"""A trace's content: conversations, turns and where they came from. It does not know when anything will be sent, or to whom."""
+"""A trace's content, row by row: conversations, turns and where they came from. It does not know when anything will be sent."""
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from workloads.request import Segment
 
@@ -12,13 +11,17 @@ class Turn:
     """One question and its answer.
 
     `segments` is the content of the *new* user message (Σ tokens = `user_tokens`); None when only its length is known, and
-    the content then counts as unique. `think_s` is the time from the previous answer's end; None = unknown or first turn.
+    the content then counts as unique. `think_s` is the time from the previous answer's end, `gap_s` from the previous turn's
+    own start; None = unknown or first turn. `restarts`: the prompt is this turn's content alone, nothing of prefix or history
+    stands in front of it (traces that list every prompt whole, a context that was compacted).
     """
 
     user_tokens: int
     reply_tokens: int
     segments: tuple[Segment, ...] | None = None
     think_s: float | None = None
+    gap_s: float | None = None
+    restarts: bool = False
     user_text: str | None = None
     reply_text: str | None = None
 
@@ -33,7 +36,8 @@ class Turn:
 class Conversation:
     """One session: turns in order, behind a `prefix` (system prompt) that other conversations may share.
 
-    `start_s` counts from the trace's first event; None when the trace has no clock. `tenant` 0 when it names no tenant.
+    `start_s` is the first turn's time on the source's own clock (Unix seconds where it has dates); None when the trace has no
+    clock. A loaded trace counts it from the trace's first event. `tenant` 0 when it names no tenant.
     """
 
     conversation_id: str
@@ -41,6 +45,8 @@ class Conversation:
     tenant: int = 0
     prefix: tuple[Segment, ...] = ()
     start_s: float | None = None
+    language: str | None = None
+    model: str | None = None
     prefix_text: str | None = None
 
     def __post_init__(self) -> None:
@@ -52,7 +58,7 @@ class Provenance(TypedDict):
     """Where a trace comes from and what was done to it; shown in the report as it stands (JSON only).
 
     `sha256` is the source file's, or the content's for a generated trace. `rows_*` count the source's own rows (records).
-    `token_counts` is "exact" or "estimated: how".
+    `token_counts` is "exact" or "estimated: how". `first_start_us` is the first event on the source's own clock.
     """
 
     source: str
@@ -68,20 +74,4 @@ class Provenance(TypedDict):
     has_timestamps: bool
     has_sessions: bool
     notes: list[str]
-
-
-@dataclass(frozen=True)
-class Trace:
-    """Conversations in the order of the source (of `start_s` where it has timestamps)."""
-
-    source: str
-    conversations: tuple[Conversation, ...]
-    provenance: Provenance
-
-    @cached_property
-    def has_timestamps(self) -> bool:
-        return bool(self.conversations) and all(c.start_s is not None for c in self.conversations)
-
-    @cached_property
-    def turn_count(self) -> int:
-        return sum(len(c.turns) for c in self.conversations)
+    first_start_us: NotRequired[int]

@@ -6,9 +6,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from workloads.conversation import Trace
 from workloads.draws import generator
-from workloads.plan import Plan
+from workloads.trace_table import Trace
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -16,16 +15,31 @@ T = TypeVar("T", np.float64, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class SessionLengths:
-    """One entry a usable conversation (`index`: its place in the trace) and, flat, one a usable turn from `first[i]` on.
+class Pace:
+    """How sessions are taken to proceed before anybody answers: see `workloads.plan.Plan`, which has the same fields."""
 
-    `due_s` is the turn's nominal time after its session's start, `think_s` its think time (0 for turn 0). Counts tell what was
-    left out or changed: `turns_beyond_context`, `sessions_beyond_context`, `empty_users`, `empty_replies`, `think_drawn`.
+    mode: str = "think"
+    nominal_tpot_s: float = 0.02
+    think_median_s: float = 10.0
+    think_sigma: float = 1.0
+    max_context_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLengths:
+    """One entry a usable conversation (`index`: its place in the trace) and, flat, one a turn of the trace.
+
+    Conversation i's usable turns are the flat ones from `first[i]` on, `turns[i]` of them. `prompt` is a turn's whole prompt in
+    tokens, `output` its answer, `due_s` its nominal time after its session's start, `think_s` its think time (0 for turn 0).
+    Counts tell what was left out or changed: `turns_beyond_context`, `sessions_beyond_context`, `empty_users`,
+    `empty_replies`, `think_from_gaps`, `think_drawn`.
     """
 
     index: Ints
     first: Ints
     turns: Ints
+    prompt: Ints
+    output: Ints
     due_s: Floats
     think_s: Floats
     counts: dict[str, int]
@@ -40,57 +54,89 @@ class SessionLengths:
         return np.asarray(self.due_s[self.first + self.turns - 1])
 
 
-def session_lengths(trace: Trace, plan: Plan, seed: int) -> SessionLengths:
-    """Flatten the trace under the plan's limits; missing think times are drawn, one a turn of the trace, keyed by the seed.
+def session_lengths(trace: Trace, pace: Pace, seed: int) -> SessionLengths:
+    """Flatten the trace at the given pace; missing think times are drawn, one a turn of the trace, keyed by the seed.
 
-    Raises ValueError when no turn is left.
+    A session ends before the first turn whose prompt and answer exceed the context. Raises ValueError when no turn is left.
     """
-    turns = np.array([len(c.turns) for c in trace.conversations], dtype=np.int64)
-    if not len(turns):
+    if not len(trace):
         raise ValueError(f"trace {trace.source!r} ({trace.provenance['file']}) holds no conversation")
-    starts = np.cumsum(turns) - turns
-    user_true = np.array([t.user_tokens for c in trace.conversations for t in c.turns], dtype=np.int64)
-    reply_true = np.array([t.reply_tokens for c in trace.conversations for t in c.turns], dtype=np.int64)
-    user, reply = np.maximum(user_true, 1), np.maximum(reply_true, 1)
-    prefix = np.array([sum(s.tokens for s in c.prefix) for c in trace.conversations], dtype=np.int64)
-    whole = np.repeat(prefix, turns) + _running_total(user + reply, starts, turns)
-    usable = np.ones(len(user), dtype=bool) if plan.max_context_tokens is None else whole <= plan.max_context_tokens
-    kept = np.add.reduceat(usable, starts, dtype=np.int64)  # context only grows, so usable turns come first
-    think_s, drawn = _think_times(trace, starts, plan, seed)
-    step_s = np.concatenate([[0.0], reply[:-1] * plan.nominal_tpot_s]) + think_s
+    turns, starts = trace.turns, trace.turn_bounds[:-1]
+    prompt, output = prompt_tokens(trace), np.maximum(trace.reply_tokens.astype(np.int64), 1)
+    usable = np.ones(len(prompt), dtype=bool) if pace.max_context_tokens is None else prompt + output <= pace.max_context_tokens
+    kept = _before_first(~usable, starts, turns)
+    within = np.arange(len(prompt)) - np.repeat(starts, turns) < np.repeat(kept, turns)
+    think_s, facts = _think_times(trace, output, pace, seed)
+    answered_s = np.concatenate([[0.0], output[:-1] * pace.nominal_tpot_s])
+    step_s = answered_s + think_s
+    if pace.mode == "absolute":
+        step_s = np.where(np.isnan(trace.gap_s), step_s, trace.gap_s)
     step_s[starts] = 0.0
     chosen = np.flatnonzero(kept)
     if not len(chosen):
-        raise ValueError(f"max_context_tokens is {plan.max_context_tokens}; no conversation of {trace.source!r} fits into it")
+        raise ValueError(f"max_context_tokens is {pace.max_context_tokens}; no conversation of {trace.source!r} fits into it")
     return SessionLengths(
         index=chosen,
         first=starts[chosen],
         turns=kept[chosen],
-        due_s=_running_total(step_s, starts, turns),
+        prompt=prompt,
+        output=output,
+        due_s=running_total(step_s, starts),
         think_s=think_s,
         counts={
-            "turns_beyond_context": int((~usable).sum()),
+            "turns_beyond_context": int((~within).sum()),
             "sessions_beyond_context": int((kept == 0).sum()),
-            "empty_users": int((user_true[usable] == 0).sum()),
-            "empty_replies": int((reply_true[usable] == 0).sum()),
-            "think_drawn": drawn,
+            "empty_users": int((trace.user_tokens[within] == 0).sum()),
+            "empty_replies": int((trace.reply_tokens[within] == 0).sum()),
+            **facts,
         },
     )
 
 
-def _running_total(values: npt.NDArray[T], starts: Ints, turns: Ints) -> npt.NDArray[T]:
-    """Cumulative sums that begin anew at every start."""
+def prompt_tokens(trace: Trace) -> Ints:
+    """The whole prompt of every turn, in tokens: prefix, history with its replies, new content (at least one token)."""
+    starts = trace.turn_bounds[:-1]
+    user = np.maximum(trace.user_tokens.astype(np.int64), 1)
+    reply = np.maximum(trace.reply_tokens.astype(np.int64), 1)
+    fresh = trace.restarts.copy()
+    fresh[starts] = True
+    groups = np.flatnonzero(fresh)
+    prefix = np.zeros(len(user), dtype=np.int64)
+    prefix[starts] = np.where(trace.restarts[starts], 0, _prefix_tokens(trace))
+    return np.asarray(running_total(prefix + user + reply, groups) - reply)
+
+
+def _prefix_tokens(trace: Trace) -> Ints:
+    total = np.concatenate([[0], np.cumsum(trace.prefix_tokens, dtype=np.int64)])
+    return np.asarray(total[trace.prefix_bounds[1:]] - total[trace.prefix_bounds[:-1]])
+
+
+def running_total(values: npt.NDArray[T], starts: Ints) -> npt.NDArray[T]:
+    """Cumulative sums that begin anew at every start (the first start is 0)."""
     total = np.cumsum(values)
-    return np.asarray(total - np.repeat(total[starts] - values[starts], turns))
+    lengths = np.diff(np.append(starts, len(values)))
+    return np.asarray(total - np.repeat(total[starts] - values[starts], lengths))
 
 
-def _think_times(trace: Trace, starts: Ints, plan: Plan, seed: int) -> tuple[Floats, int]:
-    """Think times of all turns (0 for the first of a session), and how many had to be drawn."""
-    known = [t.think_s for c in trace.conversations for t in c.turns]
-    think_s = np.array([np.nan if t is None else t for t in known], dtype=np.float64)
-    think_s[starts] = 0.0
+def _before_first(stops: npt.NDArray[np.bool_], starts: Ints, turns: Ints) -> Ints:
+    """How many turns of each session come before its first stop."""
+    place = np.where(stops, np.arange(len(stops)), len(stops))
+    return np.asarray(np.minimum(np.minimum.reduceat(place, starts) - starts, turns))
+
+
+def _think_times(trace: Trace, output: Ints, pace: Pace, seed: int) -> tuple[Floats, dict[str, int]]:
+    """Think times of all turns (0 for the first of a session); how many came from gaps, and how many had to be drawn.
+
+    A trace that has only the gap between two turns' starts leaves for thinking what the nominal answer does not take.
+    """
+    think_s = trace.think_s.copy()
+    think_s[trace.turn_bounds[:-1]] = 0.0
     missing = np.isnan(think_s)
+    answered_s = np.concatenate([[0.0], output[:-1] * pace.nominal_tpot_s])
+    from_gaps = missing & ~np.isnan(trace.gap_s)
+    think_s = np.where(from_gaps, np.round(np.maximum(0.0, trace.gap_s - answered_s), 6), think_s)
+    missing &= ~from_gaps
     if missing.any():
-        drawn = generator(seed, "think-times").standard_normal(len(think_s)) * plan.think_sigma
-        think_s = np.where(missing, np.round(plan.think_median_s * np.exp(drawn), 6), think_s)
-    return think_s, int(missing.sum())
+        drawn = generator(seed, "think-times").standard_normal(len(think_s)) * pace.think_sigma
+        think_s = np.where(missing, np.round(pace.think_median_s * np.exp(drawn), 6), think_s)
+    return think_s, {"think_from_gaps": int(from_gaps.sum()), "think_drawn": int(missing.sum())}

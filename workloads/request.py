@@ -1,7 +1,6 @@
-"""What is sent: segments, prompts, requests, phases and the workload that holds them. It does not know who serves them."""
+"""What is sent: segments, prompts and requests. It does not know who serves them."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 _MASK = (1 << 63) - 1
 
@@ -74,39 +73,3 @@ class Request:
     @property
     def prompt_tokens(self) -> int:
         return sum(s.tokens for s in self.segments)
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """A stretch of the run with one planned load: `load_rps` first attempts due per second on average."""
-
-    name: str
-    duration_s: float
-    load_rps: float
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Everything that will be sent. Requests of a session are neighbours, in turn order, and `request_id` is the index.
-
-    `provenance` holds counts and facts for the report (source, licence, rows dropped, sessions reused, mean turns …).
-    """
-
-    name: str
-    seed: int
-    phases: tuple[Phase, ...]
-    requests: tuple[Request, ...]
-    provenance: dict[str, object]
-
-    @cached_property
-    def horizon_s(self) -> float:
-        """End of the last phase: nothing is scheduled later."""
-        return sum(p.duration_s for p in self.phases)
-
-    def phase_bounds(self) -> list[tuple[str, float, float]]:
-        """(name, start_s, end_s) of each phase."""
-        bounds, start = [], 0.0
-        for phase in self.phases:
-            bounds.append((phase.name, start, start + phase.duration_s))
-            start += phase.duration_s
-        return bounds

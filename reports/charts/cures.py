@@ -4,8 +4,8 @@ import duckdb
 
 from reports.arms import NOT_BACK
 from reports.charts.figure import Figure, Fit
-from reports.charts.panels import labelled, planned, stages
-from reports.charts.timelines import COLUMNS, bin_s, frame, runs, shaded, slim, stacked
+from reports.charts.panels import labelled
+from reports.charts.timelines import COLUMNS, background, bin_s, frame, runs, shaded, slim, stacked
 from reports.scene import Scene
 
 BINS = 150
@@ -17,9 +17,7 @@ def cures(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[Figure]:
         return []
     everything = labelled(frame(con, scene, "condition", "router", BINS), scene.conditions, "condition")
     chart = stacked(everything, scene, scene.conditions, band=True)
-    caption = (
-        f"Line: mean over {runs(scene)} in bins of {bin_s(scene, BINS):g} s; band: lowest to highest run. {shaded(scene.trigger)}"
-    )
+    caption = f"Line: mean over {runs(scene)} in bins of {bin_s(scene, BINS):g} s; band: lowest to highest run. {shaded(scene)}"
     return [
         Figure(
             key=f"cure-{router}",
@@ -27,7 +25,7 @@ def cures(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[Figure]:
             tab=scene.router(router).label,
             caption=caption,
             chart=chart,
-            data={"rows": slim(everything, router, band=True), "stages": stages(scene), "planned": planned(scene)},
+            data={"rows": slim(everything, router, band=True), **background(scene)},
             columns={"condition": "client and guard", **{k: v for k, v in COLUMNS.items() if k != "router"}},
             fit=Fit(columns=1, side_px=64),
             by_router=False,

@@ -54,10 +54,10 @@ def labelled(rows: pl.DataFrame, series: Sequence[Any], column: str) -> pl.DataF
     return rows.with_columns(pl.col(SERIES_FIELD).replace_strict(names, return_dtype=pl.String).alias(column))
 
 
-def time_axis(scene: Scene, labels: bool) -> Any:
+def time_axis(scene: Scene, labels: bool, field: str = "t") -> Any:
     """The shared time axis: seconds from the run's start, to the end of the last phase."""
     axis = alt.Axis(labels=labels, title="seconds from the run’s start" if labels else None, grid=False, tickCount=8)
-    return alt.X("t:Q", scale=alt.Scale(domain=[0, scene.end_s], nice=False), axis=axis)
+    return alt.X(f"{field}:Q", scale=alt.Scale(domain=[0, scene.end_s], nice=False), axis=axis)
 
 
 def stages(scene: Scene) -> pl.DataFrame:

@@ -7,6 +7,7 @@ import altair as alt
 import duckdb
 import polars as pl
 
+from reports.charts.event_marks import events, marks, strip
 from reports.charts.figure import Figure, Fit
 from reports.charts.panels import (
     colour,
@@ -22,7 +23,7 @@ from reports.charts.panels import (
     stages,
     time_axis,
 )
-from reports.scene import Scene, Trigger
+from reports.scene import Scene
 
 BINS = 150
 PANEL_PX = 96
@@ -61,10 +62,11 @@ def frame(con: duckdb.DuckDBPyConnection, scene: Scene, series: str, panel: str,
 
 
 def stacked(rows: pl.DataFrame, scene: Scene, series: Sequence[Any], band: bool) -> Any:
-    """The panels of all measures that `rows` have, one above the other on one time axis."""
+    """The panels of all measures that `rows` have, one above the other on one time axis; above them what happens to the pool."""
     present = [m for m in MEASURES if rows[m].drop_nulls().len() > 0]
     panels = [_panel(rows, scene, series, m, last=m == present[-1], band=band) for m in present]
-    return alt.vconcat(*panels, spacing=14).add_params(focus()).resolve_scale(x="shared")
+    happens = [strip(data, scene) for data in events(scene).values()]
+    return alt.vconcat(*happens, *panels, spacing=14).add_params(focus()).resolve_scale(x="shared")
 
 
 def _panel(rows: pl.DataFrame, scene: Scene, series: Sequence[Any], measure: str, last: bool, band: bool) -> Any:
@@ -72,7 +74,7 @@ def _panel(rows: pl.DataFrame, scene: Scene, series: Sequence[Any], measure: str
     scale, axis = _vertical(rows, measure)
     base = named().encode(x=time_axis(scene, labels=last))
     colours = colour(series)
-    layers = [shading()]
+    layers = [shading(), *(marks() if events(scene) else [])]
     if band:
         low = alt.Y(f"{measure}_low:Q", scale=scale, axis=axis)
         area = base.mark_area(tooltip=None)
@@ -115,7 +117,7 @@ def timelines(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[Figure]:
     everything = labelled(frame(con, scene, "router", "condition"), scene.routers, "router")
     chart = stacked(everything, scene, scene.routers, band=len(scene.routers) <= 2)
     caption = (
-        f"Mean over {runs(scene)} in bins of {bin_s(scene):g} s. {shaded(scene.trigger)} "
+        f"Mean over {runs(scene)} in bins of {bin_s(scene):g} s. {shaded(scene)} "
         "Counts in flight and queued are on a logarithmic scale where they span decades."
     )
     return [
@@ -127,8 +129,7 @@ def timelines(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[Figure]:
             chart=chart,
             data={
                 "rows": slim(everything, condition.key, band=len(scene.routers) <= 2),
-                "stages": stages(scene),
-                "planned": planned(scene),
+                **background(scene),
             },
             columns=COLUMNS,
             fit=Fit(columns=1, side_px=64),
@@ -147,9 +148,22 @@ def runs(scene: Scene) -> str:
     return f"{len(scene.seeds)} runs" if len(scene.seeds) > 1 else "one run"
 
 
-def shaded(trigger: Trigger) -> str:
-    """What the shading means, in words."""
+def background(scene: Scene) -> "dict[str, pl.DataFrame]":
+    """The data of all that is drawn behind the lines."""
+    return {"stages": stages(scene), "planned": planned(scene), **events(scene)}
+
+
+def shaded(scene: Scene) -> str:
+    """What the shading and the marks mean, in words."""
+    trigger = scene.trigger
+    grey = "grey: warm-up and, at the end, the drain without arrivals."
     if trigger.placebo:
-        return "Grey: warm-up and drain. No burst was sent."
-    after = "then the load is back at its base; grey: warm-up and, at the end, the drain without arrivals."
-    return f"Coloured band: {trigger.words}, {after}"
+        said = "Grey: warm-up and drain. No burst was sent."
+    elif trigger.kind == "several":
+        said = f"Coloured band: the trigger, each setting with its own; {grey}"
+    else:
+        what = f"the trigger’s {trigger.d_s:g} s, which begin with {trigger.words}" if trigger.at_once else trigger.words
+        load = ", then the load is back at its base" if trigger.adds_load else "; the load stays at its base"
+        said = f"Coloured band: {what}{load}; {grey}"
+    more = any(not event.is_trigger for event in scene.events)
+    return f"{said} Dashed rules and bands: further events of the pool, numbered as in the strip." if more else said

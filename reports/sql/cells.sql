@@ -50,6 +50,7 @@ SELECT
     facts.workload,
     facts.load_rps,
     facts.trigger_kind,
+    facts.trigger_words,
     facts.k,
     facts.d_s,
     facts.seed,

@@ -11,10 +11,10 @@ from replay.retry import RetryRule
 from replay.virtual import VirtualRun
 from replicas.profile import EngineProfile
 from tests.replay.scenes import cell
-from workloads.request import Workload
-from workloads.storage import read_workload, write_workload
+from workloads.storage import read_workload, workload_hash, write_workload
 from workloads.synthesis import Plan, synthesize
 from workloads.trace import load_trace
+from workloads.workload import Workload
 
 pytestmark = pytest.mark.benchmark
 
@@ -35,11 +35,16 @@ def workload() -> Workload:
     return synthesize(load_trace("synthetic"), plan, 16.0, 1)
 
 
-def test_synthesis(workload: Workload) -> None:
+def test_synthesis() -> None:
+    """A million requests of multi-turn sessions with a spike, made, hashed and written."""
     trace = load_trace("synthetic")
-    spent = cpu_s(lambda: synthesize(trace, Plan(), 55.0, 1)) * 10_000 / len(synthesize(trace, Plan(), 55.0, 1).requests)
-    print(f"\nsynthesize 10,000 requests: {spent:.2f} s CPU")
-    assert spent < 0.5
+    plan = Plan(warmup_s=1000, steady_s=4000, recovery_s=1000)
+    made: list[Workload] = []
+    spent = cpu_s(lambda: made.append(synthesize(trace, plan, 165.0, 1)), repeats=2)
+    hashed = cpu_s(lambda: workload_hash(made[0]), repeats=2)
+    print(f"\nsynthesize {len(made[0].table):,} requests: {spent:.2f} s CPU, hash {hashed:.2f} s CPU")
+    assert len(made[0].table) > 1_000_000
+    assert spent + hashed < 10
 
 
 def test_workload_file(workload: Workload, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_trace_import_then_describe(tmp_path: Path, capsys: pytest.CaptureFixtur
     told = json.loads(capsys.readouterr().out)
     assert (told["sessions"], told["turns"]) == (2, 2)
     assert code_of("trace", "describe", str(published)) == 0
-    assert "prefix_reuse" in capsys.readouterr().out
+    assert "The median prompt has 192 tokens" in capsys.readouterr().out
 
 
 def test_doctor_says_what_can_run_here(capsys: pytest.CaptureFixture[str]) -> None:

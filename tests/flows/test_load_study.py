@@ -20,7 +20,7 @@ def test_every_preset_is_a_study() -> None:
 
 def test_quickstart_is_the_grid_that_the_readme_promises() -> None:
     study = load_study("quickstart")
-    assert (study.pool.replicas, study.trigger.k, study.trigger.d_s, len(study.seeds)) == (4, 3.0, 20.0, 5)
+    assert (study.pool.replicas, study.trigger.described()["k"], study.trigger.d_s, len(study.seeds)) == (4, 3.0, 20.0, 5)
     assert [r.named().label for r in study.routers].count("oracle") == 1
     assert sum(r.name == "cache_aware" for r in study.routers) == 2
     assert any(c.max_attempts is None and not c.cancel and c.budget is None for c in study.client)
@@ -72,8 +72,17 @@ REFUSED = [
     ("phases.steady_s=.nan", ["phases.steady_s = nan", "finite"]),
     ("phases.steady_s=.inf", ["phases.steady_s = inf", "finite"]),
     ("phases.drain_s=true", ["phases.drain_s = True", "number"]),
-    ("trigger.k=0.5", ["trigger.k = 0.5", "at least|greater than or equal to 1"]),
-    ("trigger.kind=spik", ["trigger.kind = 'spik'", "'spike' or 'placebo'"]),
+    ("trigger.k=0.5", ["trigger.k = 0.5", "expected ≥ 1 and ≤ 1000"]),
+    ("trigger.kind=spik", ["trigger.kind = 'spik'", "did you mean 'spike'", "placebo"]),
+    ("trigger.width=2", ["trigger.width = 2", "no parameter of 'spike'; allowed: d_s, k"]),
+    ("trigger={kind: kill, replica_id: 7}", ["trigger.replica_id = 7", "from 0 to 1"]),
+    ("trigger={kind: slow, factor: 0.1}", ["trigger.factor = 0.1", "a number from 1 to 1000"]),
+    ("events=[{at_s: 5, kind: kil}]", ["events.0.kind = 'kil'", "kill"]),
+    ("events=[{at_s: 1e6, kind: flush}]", ["events.0.at_s = 1000000.0", "last phase's end"]),
+    ("events=[{at_s: 5, kind: flush, replica_id: 2}]", ["events.0.replica_id = 2", "from 0 to 1"]),
+    ("workload.select={turns: [3, 1]}", ["workload.select.turns = [3, 1]", "least is above the most"]),
+    ("workload.select={tuns: [3, 1]}", ["workload.select.tuns", "unknown; allowed: language"]),
+    ("session={mode: absolute, after_failure: quit}", ["session", "needs mode think"]),
     ("pool.replicas=0", ["pool.replicas = 0", "greater than or equal to 1"]),
     ("pool.replicas=2.5", ["pool.replicas = 2.5", "integer"]),
     ("pool.profile=h200", ["pool.profile = 'h200'", "shipped: ", "h100-vllm-llama8b"]),
@@ -96,8 +105,8 @@ REFUSED = [
     ("workload.trace=missing.csv", ["workload.trace = 'missing.csv'", "no such file", "synthetic"]),
     ("workload.source=azur", ["workload.source = 'azur'", "azure_llm_2023"]),
     ("workload.arrival.process=poison", ["workload.arrival.process = 'poison'", "did you mean 'poisson'", "gamma"]),
-    ("workload.arrival={process: gamma}", ["workload.arrival.cv", "required"]),
-    ("workload.arrival.cv=2", ["workload.arrival.cv = 2", "gamma"]),
+    ("workload.arrival={process: gamma, cv: -2}", ["workload.arrival.cv = -2", "a number > 0"]),
+    ("workload.arrival.cv=2", ["workload.arrival.cv = 2", "no parameter of 'poisson'"]),
     ("workload.max_context_tokens=10000000", ["workload.max_context_tokens = 10000000", "131072"]),
     ("slo={ttft_s: null, tpot_s: null}", ["slo", "at least one"]),
     ("seeds=0", ["seeds = 0", "from 1 to 1000"]),

@@ -58,6 +58,9 @@ def test_a_run_leaves_every_file_of_the_design(unbroken: Path) -> None:
     assert manifest["seeds"] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert manifest["trace"]["synthetic"] is True
     assert manifest["cells"] == {"total": 16, "found_again": 0}
+    assert manifest["fidelity"]["seed"] == 1
+    assert len(manifest["fidelity"]["rows"]) > 20
+    assert "Is the traffic what the trace said?" in (unbroken / "report.html").read_text(encoding="utf-8")
     for key in ("versions", "commit", "host", "profile", "command", "code_hash", "load_rps"):
         assert key in manifest
 

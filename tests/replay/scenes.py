@@ -6,7 +6,8 @@ from typing import Any
 from replay.cell import Cell, Named, PoolSpec, SessionRule
 from replay.retry import RetryRule
 from replicas.view import Role
-from workloads.request import Phase, Request, Segment, Workload
+from workloads.request import Request, Segment
+from workloads.workload import Phase, Workload
 
 SYSTEM = Segment(7, 64)
 
@@ -18,7 +19,7 @@ def single_turns(arrivals_s: Sequence[float], prompt_tokens: int = 256, output_t
         for i, at in enumerate(arrivals_s)
     )
     end_s = max(arrivals_s, default=0.0) + 1.0
-    return Workload("single turns", 1, (Phase("steady", end_s, len(requests) / end_s),), requests, {})
+    return Workload.of("single turns", 1, (Phase("steady", end_s, len(requests) / end_s),), requests, {})
 
 
 def conversation(turns: int, think_s: float = 1.0, horizon_s: float = 100.0) -> Workload:
@@ -31,7 +32,7 @@ def conversation(turns: int, think_s: float = 1.0, horizon_s: float = 100.0) -> 
         arrival_s, think = (0.0, None) if turn == 0 else (None, think_s)
         requests.append(Request(turn, 0, turn, arrival_s, think, segments, reply_id, output_tokens, 0))
         segments = (*segments, Segment(reply_id, output_tokens))
-    return Workload("conversation", 1, (Phase("steady", horizon_s, turns / horizon_s),), tuple(requests), {})
+    return Workload.of("conversation", 1, (Phase("steady", horizon_s, turns / horizon_s),), tuple(requests), {})
 
 
 def cell(

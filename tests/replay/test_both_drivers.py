@@ -18,7 +18,8 @@ from replay.virtual import VirtualRun
 from replicas.profile import EngineProfile
 from replicas.served import ServedReplica
 from tests.replay.scenes import cell, single_turns
-from workloads.request import Request, Segment, Workload
+from workloads.request import Request, Segment
+from workloads.workload import Workload
 
 
 def profile_of(a_cell: Cell) -> EngineProfile:
@@ -64,7 +65,7 @@ def test_prequal_probes_and_avoids_the_busy_replica(drive) -> None:  # type: ign
     # One huge prompt occupies a replica for seconds; the small requests behind it go where the probes see nobody.
     huge = Request(0, 0, 0, 0.2, None, (Segment(1, 60_000),), 2, 4, 0)
     small = [replace(r, request_id=1 + i, session_id=1 + i) for i, r in enumerate(single_turns(SOON).requests)]
-    workload = replace(single_turns(SOON), requests=(huge, *small))
+    workload = single_turns(SOON).sending((huge, *small))
     recorder, counts = drive(cell("prequal"), workload)
     assert counts["ok"] == 1 + len(SOON)
     busy = next(r.replica_id for r in recorder.attempts if r.request_id == 0)
@@ -125,7 +126,7 @@ def test_a_client_that_hangs_up_frees_the_replica(drive, cancel: bool) -> None: 
     impatient = RetryRule("impatient", ttft_timeout_s=0.7, max_attempts=1, cancel=cancel)
     huge = Request(0, 0, 0, 0.0, None, (Segment(1, 100_000),), 2, 4, 0)
     small = replace(single_turns([1.8]).requests[0], request_id=1, session_id=1)
-    workload = replace(single_turns([1.8]), requests=(huge, small))
+    workload = single_turns([1.8]).sending((huge, small))
     recorder, _ = drive(cell(client=impatient, replicas=1), workload)
     outcomes = {r.request_id: r.outcome for r in recorder.attempts}
     assert outcomes == {0: "timeout", 1: "ok" if cancel else "timeout"}

@@ -8,7 +8,7 @@ from replay.cell import SessionRule
 from replay.client import Client, ClientAttempt
 from replay.retry import RetryRule
 from tests.replay.scenes import conversation, single_turns
-from workloads.request import Workload
+from workloads.workload import Workload
 
 
 @dataclass
@@ -78,7 +78,7 @@ def test_a_budget_of_20_percent_allows_one_retry_for_five_requests() -> None:
 
 def test_retry_for_ever_ends_at_the_deadline() -> None:
     workload = single_turns([0.0])
-    workload = replace(workload, requests=(replace(workload.requests[0], deadline_s=10.0),))
+    workload = workload.sending((replace(workload.requests[0], deadline_s=10.0),))
     rule = RetryRule("r", ttft_timeout_s=2.0, max_attempts=None, backoff_s=1.0, backoff_factor=1.0, jitter=0.0)
     client, driver = client_of(workload, rule)
     run_silent(client, 100.0)
@@ -102,7 +102,7 @@ def test_backoff_stays_at_its_limit_however_many_attempts() -> None:
 def test_a_retry_that_the_deadline_forbids_costs_no_budget() -> None:
     workload = single_turns([0.0, 0.0, 0.0])
     hopeless = [replace(r, deadline_s=1.0) for r in workload.requests[:2]]
-    workload = replace(workload, requests=(*hopeless, workload.requests[2]))
+    workload = workload.sending((*hopeless, workload.requests[2]))
     rule = RetryRule("r", ttft_timeout_s=0.9, max_attempts=2, backoff_s=1.0, jitter=0.0, budget=0.0, budget_burst=1.0)
     client, driver = client_of(workload, rule)
     run_silent(client, 10.0)

@@ -14,7 +14,7 @@ from replay.virtual_cell import NotConserved, check_conservation
 from replicas.profile import EngineProfile
 from tests.replay.scenes import cell, conversation, single_turns
 from workloads.draws import generator
-from workloads.request import Workload
+from workloads.workload import Workload
 
 FOREVER = RetryRule("for ever", ttft_timeout_s=1.0, max_attempts=None, backoff_s=0.5, cancel=False)
 

@@ -6,7 +6,7 @@ import pytest
 
 from reports.page import build_page
 from reports.tables import build_tables
-from tests.reports.run_folder import CANCEL, ORPHANED, Arm, make_run_folder
+from tests.reports.run_folder import CANCEL, EVENTS, ORPHANED, Arm, make_run_folder
 
 HOSTILE = "<img src=x onerror=alert(1)>.[0]'\"&</script>"
 
@@ -24,6 +24,16 @@ def page_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     run = make_run_folder(tmp_path_factory.mktemp("page") / "run", [_safe(a) for a in arms])
     _rename(run, "hostile", HOSTILE)
+    build_tables(run)
+    build_page(run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def events_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with tables and page: 2 routers × seeds 1 and 2, a dead replica as trigger and the further `EVENTS`."""
+    arms = [Arm(router, CANCEL, "recovered", trigger="kill") for router in ("random", "round_robin")]
+    run = make_run_folder(tmp_path_factory.mktemp("events") / "run", arms, seeds=(1, 2), events=EVENTS)
     build_tables(run)
     build_page(run)
     return run

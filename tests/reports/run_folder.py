@@ -31,6 +31,22 @@ class Arm:
     policy: str | None = None  # the label, unless said otherwise
 
 
+EVENTS: tuple[dict[str, Any], ...] = (
+    {"t_s": 20.0, "kind": "slow", "replica": None, "for_s": 5.0, "factor": 3.0, "running": 7, "waiting": 0},
+    {"t_s": 50.0, "kind": "kill", "replica": 0, "for_s": 10.0, "lost": 10, "refused": 20, "polls_lost": 10, "probes_lost": 0},
+    {"t_s": 52.0, "kind": "flush", "replica": None, "flushed_tokens": 1000},
+    {
+        "t_s": 165.0,
+        "kind": "refuse",
+        "replica": 1,
+        "for_s": 5.0,
+        "status": 429,
+        "share": 0.5,
+        "skipped": "ended at 160 s",
+    },
+)
+"""What the replay records; counts of seed 1, those of seed n are n times as many. With trigger kill the second is the trigger."""
+HITS = ("running", "lost", "refused", "flushed_tokens")
 ORPHANED, CANCEL = "retry for ever, orphaned", "retry for ever, cancelled"
 ARMS = (
     Arm("least_outstanding", ORPHANED, "dead"),
@@ -49,14 +65,18 @@ def make_run_folder(
     load_rps: float = 12.0,
     k: float = 3.0,
     slo: dict[str, float | None] | dict[str, float] = SLO,
+    events: Sequence[dict[str, Any]] = (),
 ) -> Path:
-    """A whole run folder (no results.duckdb): cells of `arms` × `seeds`, paired arrivals, study.yaml, manifest.json."""
+    """A whole run folder (no results.duckdb): cells of `arms` × `seeds`, paired arrivals, study.yaml, manifest.json.
+
+    `events` are those of seed 1, like `EVENTS`; without any, cell.json has none, as older runs have it.
+    """
     for seed in seeds:
         for placebo in {arm.trigger == "placebo" for arm in arms}:
             _write_workload(path, _plan(seed, load_rps, 1.0 if placebo else k))
     for arm in arms:
         for seed in seeds:
-            write_cell(path, arm, _plan(seed, load_rps, 1.0 if arm.trigger == "placebo" else k))
+            write_cell(path, arm, _plan(seed, load_rps, 1.0 if arm.trigger == "placebo" else k), events)
     (path / "study.yaml").write_text(yaml.safe_dump(_study(arms, seeds, load_rps, k, slo), sort_keys=False))
     (path / "manifest.json").write_text(json.dumps(_manifest(seeds), indent=1))
     return path
@@ -104,12 +124,15 @@ def _write_workload(run: Path, plan: Plan) -> None:
     pq.write_table(pa.table(table), run / "workloads" / f"{plan.workload_hash}.parquet")
 
 
-def write_cell(run: Path, arm: Arm, plan: Plan) -> Path:
+def write_cell(run: Path, arm: Arm, plan: Plan, events: Sequence[dict[str, Any]] = ()) -> Path:
     """One cell's folder; cell.json comes last, as the replay writes it."""
     arm_id = f"{arm.router}.{arm.client}.{arm.guard}.{arm.trigger}".replace(" ", "-").replace(",", "")
     course = series(arm.kind, plan.seed)
     attempts = _attempts(plan, course)
-    return write_rows(run, _facts(arm, arm_id, plan, attempts), attempts, _samples(course), _decisions(attempts))
+    facts = _facts(arm, arm_id, plan, attempts)
+    if events:
+        facts["events"] = [{key: n * plan.seed if key in HITS else n for key, n in event.items()} for event in events]
+    return write_rows(run, facts, attempts, _samples(course), _decisions(attempts))
 
 
 def write_rows(
@@ -235,7 +258,7 @@ def _facts(arm: Arm, arm_id: str, plan: Plan, attempts: list[Attempt]) -> dict[s
         "pool": f"{REPLICAS} replicas",
         "workload": "made up",
         "load_rps": plan.load_rps,
-        "trigger": {"kind": arm.trigger, "k": plan.k, "d_s": dict(PHASES)["trigger"]},
+        **_trigger(arm, plan),
         "seed": plan.seed,
         "replicas": REPLICAS,
         "driver": "virtual",
@@ -256,6 +279,14 @@ def _facts(arm: Arm, arm_id: str, plan: Plan, attempts: list[Attempt]) -> dict[s
         "cpu_s": 0.1,
         "spec": _spec(arm, plan),
     }
+
+
+def _trigger(arm: Arm, plan: Plan) -> dict[str, Any]:
+    """A trigger of the pool has no k and says what it is in words; a burst is told as older runs told it."""
+    trigger = {"kind": arm.trigger, "d_s": dict(PHASES)["trigger"]}
+    if arm.trigger == "kill":
+        return {"trigger": {**trigger, "replica_id": 0}, "trigger_words": "the loss of replica 0 for 10 s"}
+    return {"trigger": {**trigger, "k": plan.k}}
 
 
 def _spec(arm: Arm, plan: Plan) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,30 @@ def test_dark_and_light_differ_in_data_colours(page: Tab) -> None:
     page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     assert page.value(stroke) != light
     page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1440, "dark"), (390, "light")])
+def test_pool_events_are_named_above_the_timelines(events_run: Path, tab: Tab, width: int, theme: str) -> None:
+    """Every event has its label, inside the chart and over no other; the page stays as wide as the screen."""
+    tab.said.clear()
+    tab.open(events_run / "report.html", width, theme)
+    assert tab.value("document.documentElement.dataset.errors") == "0"
+    assert tab.said == []
+    assert tab.value("document.documentElement.scrollWidth") <= width
+    boxes = tab.value("""[...document.querySelectorAll('#timelines .mark-text.role-mark text')].map(label => {
+        const box = label.getBoundingClientRect(), chart = label.closest('.chart').getBoundingClientRect();
+        return { said: label.textContent, left: box.left - chart.left, right: chart.right - box.right,
+                 place: [box.left, box.top, box.right, box.bottom] }; })""")
+    assert sorted(box["said"] for box in boxes) == [
+        "1. all replicas 3× slower",
+        "2. replica 0 killed",
+        "3. all caches emptied",
+        "4. replica 1 refuses 50%",
+    ]
+    assert all(min(box["left"], box["right"]) >= 0 for box in boxes)
+    for one, other in combinations([box["place"] for box in boxes], 2):
+        apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] + 2 or other[3] <= one[1] + 2
+        assert apart, (one, other)
 
 
 def test_a_phone_scrolls_down_only(page_run: Path, tab: Tab) -> None:

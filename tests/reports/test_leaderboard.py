@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import yaml
@@ -114,14 +115,24 @@ def test_abandoned_turns_are_shown_where_there_are_any(page_run: Path) -> None:
     assert {len(row.cells) for row in none.rows} == {len(none.columns)}
 
 
+TRIGGERS: list[dict[str, Any]] = [
+    {"trigger_kind": "spike", "k": 10.0, "d_s": 20.0, "trigger_words": None},  # an older run does not say it in words
+    {"trigger_kind": "placebo", "k": 1.0, "d_s": 20.0, "trigger_words": "a placebo (no burst)"},
+    {"trigger_kind": "kill", "k": None, "d_s": 20.0, "trigger_words": "the loss of replica 0"},
+    {"trigger_kind": "spike", "k": 3.0, "d_s": 20.0, "trigger_words": "a 3× burst of 20 s"},
+]
+
+
 def test_loads_are_ordered_as_numbers() -> None:
     cells = pl.DataFrame(
-        [{"client": "c", "guard": "g", "engine": "e", "pool": "p", "workload": "w", "load_rps": load, "trigger_kind": "spike",
-          "k": k, "d_s": 20.0} for load in (100.0, 9.0, 20.0) for k in (10.0, None, 3.0)]
+        [{"client": "c", "guard": "g", "engine": "e", "pool": "p", "workload": "w", "load_rps": load, **trigger}
+         for load in (100.0, 9.0, 20.0) for trigger in TRIGGERS]
     )  # fmt: skip
     cast, _ = cast_conditions(cells, {})
     assert [c.label for c in cast] == [
-        f"{load} req/s, {burst}" for load in (9, 20, 100) for burst in ("no burst", "3× burst", "10× burst")
+        f"{load} req/s, {trigger}"
+        for load in (9, 20, 100)
+        for trigger in ("the loss of replica 0", "a placebo (no burst)", "a 3× burst of 20 s", "a 10× burst of 20 s")
     ]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reports.page import build_page, script_json
+from reports.page import build_page
+from reports.page_frame import script_json
 from reports.tables import build_tables
 from tests.reports.conftest import HOSTILE
 from tests.reports.run_folder import CANCEL, Arm, make_run_folder

@@ -4,19 +4,17 @@ from dataclasses import replace
 
 import pytest
 
+from reports.caveats import event_notes, incomplete, slo_bound, warnings
 from reports.leaderboard import Interval, NormalDay, Stampede
-from reports.scene import Condition, Router, Scene, Stage, Trigger
+from reports.scene import Condition, PoolEvent, Router, Scene, Stage, Trigger
 from reports.sentences import (
     between,
-    incomplete,
     listed,
     normal_sentence,
     number,
     seconds,
-    slo_bound,
     stampede_sentence,
     verdict,
-    warnings,
 )
 
 A, B, C = (Router(f"r{i}", name, "red", []) for i, name in enumerate(("alpha", "beta", "gamma")))
@@ -190,6 +188,70 @@ def test_a_placebo_tells_the_false_alarms() -> None:
     assert stampede_sentence(scene, [arm(A, ORPHANED, 4), arm(B, ORPHANED, 5)]) == (
         "No burst was sent (placebo): 1 of 10 runs are judged disturbed all the same, which is the detector’s false-alarm rate."
     )
+
+
+LOSS = Trigger("kill", None, 20, "the loss of replica 0 for 20 s, back with a cold cache")
+
+
+def test_a_trigger_of_the_pool_is_no_burst() -> None:
+    scene = replace(SCENE, trigger=LOSS, conditions=(ORPHANED,))
+    after = "After the loss of replica 0 for 20 s, back with a cold cache,"
+    assert stampede_sentence(scene, [arm(A, ORPHANED, 0), arm(B, ORPHANED, 5)]) == (
+        f"{after} 1 of 2 routers stays down in every run (alpha)."
+    )
+    assert stampede_sentence(scene, [arm(A, ORPHANED, 5, recovery_s=0.0)]) == (
+        f"{after} every router comes back in every run, as soon as it is over."
+    )
+    assert stampede_sentence(scene, [arm(A, ORPHANED, 5, recovery_s=9.0)]) == (
+        f"{after} every router comes back in every run, within 9 s of its end (median)."
+    )
+    assert stampede_sentence(replace(SCENE, trigger=LOSS), [arm(A, ORPHANED, 0), arm(A, BUDGET, 0)]).startswith(
+        f"{after} with “orphaned”, alpha stays down in every run;"
+    )
+    refusing = replace(scene, trigger=Trigger("refuse", None, 20, "replica 1 refusing half"))
+    assert stampede_sentence(refusing, [arm(A, ORPHANED, 0, judged=0, void=5)]) == (
+        "After replica 1 refusing half, nothing can be judged: every run is void."
+    )
+    flush = replace(scene, trigger=Trigger("flush", None, 20, "a prefix cache flush of every replica"))
+    assert "in every run, before its 20 s are over." in stampede_sentence(flush, [arm(A, ORPHANED, 5, recovery_s=0.0)])
+
+
+def test_a_placebo_with_events_measures_no_false_alarms() -> None:
+    scene = replace(SCENE, trigger=Trigger("placebo", 1, 20), events=(PoolEvent(1, 90.0, "flush", None, 0.0, {}, False),))
+    head = "No burst was sent (placebo), but 1 event happened to the pool:"
+    assert stampede_sentence(scene, [arm(A, ORPHANED, 4)]) == f"{head} 1 of 5 runs do not come back."
+    assert stampede_sentence(scene, [arm(A, ORPHANED, 5)]) == f"{head} every run that could be judged comes back."
+    assert stampede_sentence(scene, [arm(A, ORPHANED, 0, judged=0, void=5)]) == f"{head} no run could be judged."
+
+
+EVENT_NOTES = [  # steady 0–60, trigger 60–80, recovery 80–200: when an event begins, for how long, whether it is the trigger
+    pytest.param(10.0, 5.0, False, ["normal day"], id="in the steady phase"),
+    pytest.param(30.0, 40.0, False, ["normal day"], id="from the steady phase into the trigger"),
+    pytest.param(60.0, 20.0, True, [], id="the trigger itself"),
+    pytest.param(60.0, 20.0, False, [], id="just beside the trigger"),
+    pytest.param(70.0, 20.0, False, ["Recovery"], id="longer than the trigger"),
+    pytest.param(80.0, 0.0, False, ["Recovery"], id="at once when the trigger ends"),
+    pytest.param(0.0, 300.0, False, ["normal day", "Recovery"], id="always"),
+    pytest.param(210.0, 5.0, False, [], id="in the drain"),
+]
+
+
+@pytest.mark.parametrize(("t_s", "for_s", "is_trigger", "said"), EVENT_NOTES)
+def test_events_beside_the_trigger_are_told(t_s: float, for_s: float, is_trigger: bool, said: list[str]) -> None:
+    kind = "slow" if for_s else "flush"
+    event = PoolEvent(1, t_s, kind, 2, for_s, {"factor": 3.0} if for_s else {}, is_trigger)
+    notes = event_notes(replace(SCENE, events=(event,), stages=(*STAGES, Stage("drain", 200, 230, 0))))
+    assert len(notes) == len(said)
+    assert all(word in note and f"at {t_s:g} s" in note for word, note in zip(said, notes, strict=True))
+    assert all(("replica 2 works 3× slower" if for_s else "the prefix cache of replica 2 is emptied") in note for note in notes)
+
+
+def test_events_before_the_trigger_may_be_why_the_slo_is_missed() -> None:
+    event = PoolEvent(1, 10.0, "slow", 2, 5.0, {"factor": 3.0}, False)
+    words = normal_sentence(replace(SCENE, events=(event,)), [day(A, None, None)])
+    assert words.endswith("or what happens to the pool before the trigger is too much.")
+    rows = [arm(A, ORPHANED, 0, judged=0, unstable=5)]
+    assert "or what happens to the pool is too much" in warnings(replace(SCENE, events=(event,)), rows, 0, 0, 10)[0]
 
 
 def test_the_reader_is_warned() -> None:

@@ -13,7 +13,7 @@ from replay.rows import Attempt, DecisionRow, ReplicaSample
 from reports.cell_facts import finished_cells
 from reports.tables import build_tables
 from tests.reports import small_cell
-from tests.reports.run_folder import CANCEL, Arm, make_run_folder
+from tests.reports.run_folder import CANCEL, EVENTS, Arm, make_run_folder
 from tests.reports.small_cell import ok, rows, small_run, timeout, waiting
 
 DESIGN = {
@@ -27,6 +27,7 @@ DESIGN = {
     "samples": "cell_id t_s replica_id running waiting kv_used",
     "verdicts": "cell_id router verdict recovery_s censored_s cause",
     "certificates": "cell_id scheduled sent send_lag_p50_s send_lag_p99_s conserved void",
+    "events": "cell_id t_s kind replica_id for_s hits",
     "decisions": "cell_id t_s request_id replica_id reason scores in_flight",
     "arms": "arm_id router guard client phase metric n_seeds mean low high",
 }
@@ -41,7 +42,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run_folder(tmp_path_factory.mktemp("grid"))
+    return make_run_folder(tmp_path_factory.mktemp("grid"), events=EVENTS)
 
 
 def one(con: Connection, query: str) -> Any:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.workloads.traces import MOONCAKE, slice_file
-from workloads.description import arrival_statistics
+from workloads.description import arrival_statistics, describe
 from workloads.request import Segment
-from workloads.trace import describe, load_trace
+from workloads.sources import SOURCES
+from workloads.trace import load_trace
 
 
 def write(folder: Path, *rows: object, end: str = "\n") -> Path:
@@ -48,17 +49,33 @@ def test_jitter_is_seeded_stays_within_the_tick_and_is_counted(tmp_path: Path) -
     assert one.provenance["rows_changed"] == {"timestamp moved by U(0, 3 s) within its tick, seed 1": 100}
 
 
+def test_timestamps_that_are_no_ticks_stay_as_they_are(tmp_path: Path) -> None:
+    trace = load_trace(str(write(tmp_path, row(7000, 512, [1]), row(1500.5, 512, [2]))))
+    assert [(c.conversation_id, c.start_s) for c in trace.conversations] == [("line-2", 0.0), ("line-1", 5.4995)]
+    assert trace.provenance["rows_changed"] == {}
+    assert trace.provenance["first_start_us"] == 1_500_500
+
+
+def test_the_other_traces_have_the_same_format(tmp_path: Path) -> None:
+    path = write(tmp_path, row(0, 512, [1]))
+    assert load_trace(str(path)).source == "mooncake"
+    for name in ("mooncake_toolagent", "mooncake_synthetic"):
+        assert load_trace(str(path), name).source == name
+        assert SOURCES[name].published["sessions"] > 1000
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
         ('{"timestamp": 0, "input_le', "trace.jsonl:2: not JSON: "),
         ("[1, 2]", "trace.jsonl:2: expected an object, found list"),
-        (row(0, "7", [1]), "trace.jsonl:2: input_length is '7'; expected a number"),
+        (row(0, "7", [1]), "trace.jsonl:2: input_length is '7'; expected a whole number"),
         (row(0, True, [1]), "trace.jsonl:2: input_length is True"),
         (row(0, 7, [1], -1), "trace.jsonl:2: output_length is -1"),
-        (row(float("nan"), 7, [1]), "trace.jsonl:2: timestamp is nan"),
+        (row(float("nan"), 7, [1]), "trace.jsonl:2: not JSON: NaN"),
+        ('{"timestamp": 1e400, "input_length": 7, "output_length": 1, "hash_ids": [1]}', "trace.jsonl:2: timestamp is inf"),
         (row(0, 7, "x"), "trace.jsonl:2: hash_ids is 'x'; expected a list of block ids"),
-        (row(0, 7, [1], 1 << 31), "trace.jsonl:2: output_length is 2147483648; expected a number ≥ 0 and < 2147483648"),
+        (row(0, 7, [1], 1 << 31), "trace.jsonl:2: output_length is 2147483648; expected a whole number ≥ 0 and < 2147483648"),
         (row(0, 7, [1], "x" * 1_000_000), "trace.jsonl:2: output_length is 'x{59}; expected"),
         ("[" * 100_000, "trace.jsonl:2: not JSON: "),
         (row(0, 513, [1]), "trace.jsonl:2: hash_ids has 1 blocks; an input_length of 513 has 2"),

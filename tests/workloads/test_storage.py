@@ -1,6 +1,7 @@
 """A workload's file gives it back whole; its hash is its content."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,10 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.workloads.traces import MOONCAKE, chat, slice_file, trace_of
-from workloads.request import Phase, Request, Segment, Workload
+from workloads.events import Event
+from workloads.request import Request, Segment
 from workloads.storage import read_provenance, read_workload, workload_hash, write_workload
 from workloads.synthesis import Plan, synthesize
 from workloads.trace import load_trace
+from workloads.workload import Phase, Workload
+
+GOLDEN = "3cb998285b9eb3fbce2b686383f38a029c04b0e7c247c0aaa827481e077665b8"
 
 
 def small() -> Workload:
@@ -36,7 +41,7 @@ def test_real_blocks_read_back_equal(tmp_path: Path) -> None:
 
 
 def test_a_workload_without_requests_reads_back(tmp_path: Path) -> None:
-    workload = Workload("none", 0, (Phase("warmup", 1.0, 1.0),), (), {})
+    workload = Workload.of("none", 0, (Phase("warmup", 1.0, 1.0),), (), {})
     assert read_workload(write_workload(workload, tmp_path)) == workload
 
 
@@ -44,7 +49,7 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     workload = small()
     path = write_workload(workload, tmp_path)
     said = read_provenance(path)
-    assert set(said) == {"name", "seed", "phases", "provenance", "hash"}
+    assert set(said) == {"name", "seed", "phases", "events", "provenance", "hash"}
     assert said["hash"] == workload_hash(workload)
     assert said["phases"][2] == {"name": "trigger", "duration_s": 20.0, "load_rps": 6.0}
     assert said["provenance"]["trace"]["source"] == "by hand"
@@ -65,8 +70,9 @@ def test_columns_are_as_agreed(tmp_path: Path) -> None:
         "output_tokens": "int32",
         "tenant": "int32",
         "deadline_us": "int64",
-        "content_ids": "list<element: int64>",
-        "segment_tokens": "list<element: int32>",
+        "extends": "bool",
+        "new_ids": "large_list<element: int64>",
+        "new_tokens": "large_list<element: int32>",
     }
 
 
@@ -87,11 +93,13 @@ def test_the_hash_sees_every_column_and_the_phases_only() -> None:
         replace(request, tenant=8),
         replace(request, deadline_s=None),
     ]
-    workloads = [Workload("w", 0, phases, (r,), {}) for r in (request, *changed)]
-    workloads.append(Workload("w", 0, (Phase("warmup", 1.0, 3.0),), (request,), {}))
+    workloads = [Workload.of("w", 0, phases, (r,), {}) for r in (request, *changed)]
+    workloads.append(Workload.of("w", 0, (Phase("warmup", 1.0, 3.0),), (request,), {}))
     hashes = [workload_hash(w) for w in workloads]
     assert len(set(hashes)) == len(hashes)
-    assert workload_hash(Workload("other", 9, phases, (request,), {"a": 1})) == hashes[0]
+    workloads.append(Workload.of("w", 0, phases, (request,), {}, (Event(0.5, "flush"),)))
+    assert workload_hash(workloads[-1]) not in hashes
+    assert workload_hash(Workload.of("other", 9, phases, (request,), {"a": 1})) == hashes[0]
 
 
 def test_the_hash_is_the_same_in_another_process() -> None:
@@ -102,6 +110,26 @@ def test_the_hash_is_the_same_in_another_process() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == workload_hash(synthesize(load_trace("synthetic"), Plan(), 3.0, 4))
+
+
+def test_the_hash_is_the_same_on_every_machine() -> None:
+    """One workload with think times, spike and system prompts, pinned; the draws may not depend on the processor's vectors."""
+    code = (
+        "from workloads.storage import workload_hash;from workloads.synthesis import Plan,synthesize;"
+        "from workloads.trace import load_trace;sine={'shape':'sine','period_s':60,'amplitude':0.5};"
+        "arrival={'process':'gamma','cv':2.0,'modulate':sine};"
+        "print(workload_hash(synthesize(load_trace('synthetic'),Plan(arrival=arrival),30.0,4)))"
+    )
+    root = Path(__file__).parents[2]
+    plain = {**os.environ, "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL", "PYTHONHASHSEED": "7"}
+    hashes = set()
+    for environment in (dict(os.environ), plain):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code], cwd=root, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        hashes.add(done.stdout.strip())
+    assert hashes == {GOLDEN}
 
 
 def test_provenance_is_plain_json() -> None:

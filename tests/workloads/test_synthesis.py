@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from tests.workloads.traces import AZURE_CONV, blocks, chat, slice_file, trace_of
-from workloads.conversation import Conversation, Trace, Turn
+from workloads.conversation import Conversation, Turn
 from workloads.description import arrival_statistics
-from workloads.request import Prompt, Request, Workload
+from workloads.request import Prompt, Request
 from workloads.synthesis import Plan, synthesize
 from workloads.trace import load_trace
+from workloads.trace_table import Trace
+from workloads.workload import Workload
 
 SPIKE = {"kind": "spike", "k": 3.0, "d_s": 20.0}
 PLACEBO = {"kind": "placebo", "d_s": 20.0}
@@ -151,7 +153,7 @@ def test_a_trace_used_again_shares_inside_a_pass_only_but_keeps_its_system_promp
 
 def test_spike_contents_are_fresh(synthetic: Trace) -> None:
     """A flash crowd does not repeat the base load's questions word for word; it shares its system prompts."""
-    trace = Trace("few", synthetic.conversations[:40], synthetic.provenance)
+    trace = Trace.of("few", synthetic.conversations[:40], synthetic.provenance)
     workload = synthesize(trace, Plan(), 20.0, 0)
     questions = Counter(r.segments[-1].content_id for r in workload.requests if r.turn == 0)
     assert max(questions.values()) == 1
@@ -189,31 +191,100 @@ def test_missing_think_times_are_drawn_by_the_plan() -> None:
     assert facts(workload)["think_drawn"] == 399
 
 
-def test_trace_arrivals_keep_order_and_burstiness() -> None:
+QUANTILES = np.linspace(0.001, 0.999, 999)
+STILL = {"kind": "placebo", "d_s": 0}
+
+
+def test_compressed_trace_arrivals_keep_order_and_burstiness() -> None:
     trace = load_trace(str(slice_file(AZURE_CONV)))
-    plan = Plan(arrival={"process": "trace"}, warmup_s=800, steady_s=0, recovery_s=0, trigger={"kind": "placebo", "d_s": 0})
-    workload = synthesize(trace, plan, 11.0, 3)
-    made = np.array([r.arrival_s for r in workload.requests])
+    arrival = {"process": "trace", "scale": "compress"}
+    workload = synthesize(trace, Plan(arrival=arrival, warmup_s=800, steady_s=0, recovery_s=0, trigger=STILL), 11.0, 3)
+    made = workload.table.arrival_us / 1e6
     assert len(made) / 800 == pytest.approx(11.0, rel=0.05)
     assert arrival_statistics(made)["iod_60s"] == pytest.approx(2 * 12.49, rel=0.5), "half the time unit, twice the dispersion"
-    lengths = [c.turns[0].user_tokens for c in trace.conversations]
-    first = [r.prompt_tokens for r in workload.requests[:50]]
+    lengths = trace.user_tokens.tolist()
+    first = workload.table.prompt_tokens[:50].tolist()
     assert any((lengths + lengths)[i : i + 50] == first for i in range(len(lengths)))
 
 
+def test_trace_arrivals_at_the_traces_own_rate_are_the_trace() -> None:
+    trace = load_trace(str(slice_file(AZURE_CONV)))
+    span_s = float(trace.start_s[-1]) * len(trace) / (len(trace) - 1)  # one mean gap follows the last start
+    plan = Plan(arrival={"process": "trace"}, warmup_s=span_s, steady_s=0, recovery_s=0, trigger=STILL)
+    table = synthesize(trace, plan, len(trace) / span_s, 3).table
+    pairs = zip(table.prompt_tokens.tolist(), table.output_tokens.tolist(), strict=True)
+    other = Counter(pairs)
+    other.subtract(zip(trace.user_tokens.tolist(), trace.reply_tokens.tolist(), strict=True))
+    assert sum(abs(n) for n in other.values()) <= 2, "the same requests"
+    gaps, own = (np.sort(np.diff(t)) for t in (table.arrival_us, np.rint(trace.start_s * 1e6)))
+    assert np.quantile(gaps, QUANTILES) == pytest.approx(np.quantile(own, QUANTILES), rel=5e-3, abs=3)
+
+
+def test_fewer_users_are_a_part_of_more_users_with_their_whole_sessions(synthetic: Trace) -> None:
+    dated = trace_of(*(replace(c, start_s=7.0 * i) for i, c in enumerate(synthetic.conversations[:400])))
+    plan = Plan(arrival={"process": "trace"}, warmup_s=1000, steady_s=0, recovery_s=0, trigger=STILL, stationary_start=False)
+    few, more = (synthesize(dated, plan, load, 1) for load in (0.1, 0.3))
+    contents = [{s[0].reply_id: [r.turn for r in s] for s in sessions(w)} for w in (few, more)]
+    assert len(contents[0]) > 10
+    assert contents[0].items() <= contents[1].items()
+
+
+def test_absolute_mode_sends_every_turn_at_the_traces_own_distance() -> None:
+    turns = (Turn(10, 100), Turn(10, 100, gap_s=7.0), Turn(10, 100, think_s=3.0))
+    trace = trace_of(Conversation("a", turns))
+    plan = Plan(warmup_s=500, steady_s=0, recovery_s=0, trigger=STILL, stationary_start=False, mode="absolute")
+    whole = [s for s in sessions(synthesize(trace, plan, 0.5, 0)) if len(s) == 3]
+    assert len(whole) > 20
+    for session in whole:
+        at = [r.arrival_s or 0.0 for r in session]
+        assert [round(t - at[0], 5) for t in at] == [0.0, 7.0, 12.0], "unknown gap: 100 tokens at 20 ms, then 3 s of thought"
+        assert all(r.think_s is None for r in session)
+
+
+def test_a_gap_without_a_think_time_leaves_what_the_answer_does_not_take() -> None:
+    trace = trace_of(Conversation("a", (Turn(10, 100), Turn(10, 5, gap_s=7.0), Turn(1, 1, gap_s=0.05))))
+    workload = synthesize(trace, Plan(stationary_start=False), 1.0, 0)
+    whole = next(s for s in sessions(workload) if len(s) == 3)
+    assert [r.think_s for r in whole] == [None, 5.0, 0.0]
+    assert facts(workload)["think_from_gaps"] == 2
+
+
+def test_a_turn_that_restarts_carries_its_own_content_alone() -> None:
+    """The fourth prompt was compacted: nothing of the system prompt or the history stands in front of it."""
+    turns = (Turn(10, 20), Turn(30, 40), Turn(1024, 5, blocks(1, 2), restarts=True), Turn(7, 1))
+    trace = trace_of(Conversation("a", tuple(replace(t, think_s=1.0) for t in turns), prefix=blocks(9, tokens=100)))
+    plan = Plan(warmup_s=400, steady_s=0, recovery_s=0, trigger=STILL)
+    workload = synthesize(trace, plan, 40.0, 0)
+    whole = next(s for s in sessions(workload) if len(s) == 4)
+    assert [r.prompt_tokens for r in whole] == [110, 160, 1024, 1036]
+    assert [[s.tokens for s in r.segments] for r in whole[2:]] == [[512, 512], [512, 512, 5, 7]]
+    late = [s[0] for s in sessions(workload) if s[0].turn == 3]
+    assert late, "some sessions are met in mid-life, behind the restart"
+    assert all([s.tokens for s in r.segments] == [512, 512, 5, 7] for r in late)
+    assert all(r.prompt_tokens == sum(s.tokens for s in r.segments) for r in workload.requests)
+
+
+def test_a_modulated_load_is_planned_and_made(synthetic: Trace) -> None:
+    arrival = {"process": "poisson", "modulate": {"shape": "staircase", "factors": [1, 2], "step_s": 500}}
+    plan = Plan(arrival=arrival, warmup_s=500, steady_s=0, trigger=STILL, recovery_s=500)
+    single = trace_of(*(chat(f"{i}", (10, 10)) for i in range(50)))
+    workload = synthesize(single, plan, 10.0, 1)
+    assert [p.load_rps for p in workload.phases] == pytest.approx([10.0, 10.0, 10.0, 20.0])
+    assert facts(workload)["phases"][3]["made_rps"] == pytest.approx(20.0, rel=0.08)
+
+
 def test_trace_arrivals_without_a_clock_are_refused(synthetic: Trace) -> None:
-    with pytest.raises(ValueError, match="this trace has no timestamps; allowed: constant, poisson, gamma"):
+    with pytest.raises(ValueError, match="this trace has no timestamps; allowed: constant, poisson"):
         synthesize(synthetic, Plan(arrival={"process": "trace"}), 5.0, 0)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"trigger": {"kind": "spik", "k": 3, "d_s": 1}}, "trigger.kind is 'spik'; allowed: spike, placebo"),
-        ({"trigger": {"kind": "spike", "k": 0.5, "d_s": 1}}, "trigger.k is 0.5; expected a number ≥ 1"),
-        ({"trigger": {"kind": "spike", "d_s": 1}}, "trigger.k is None"),
-        ({"trigger": {"kind": "placebo"}}, "trigger.d_s is None"),
-        ({"trigger": {**SPIKE, "width": 2}}, "trigger.width is unknown; allowed: kind, k, d_s"),
+        ({"trigger": {"kind": "spik", "k": 3, "d_s": 1}}, "trigger.kind is 'spik'; allowed: placebo, spike"),
+        ({"events": ({"kind": "flush"},)}, r"events\[0\].at_s is None; expected a number ≥ 0"),
+        ({"events": ({"kind": "flush", "at_s": 1, "for_s": 2},)}, r"events\[0\].for_s is no key of 'flush'"),
+        ({"mode": "both"}, "mode is 'both'; allowed: think, absolute"),
         ({"warmup_s": -1}, "warmup_s is -1; expected a number ≥ 0"),
         ({"deadline_s": "soon"}, "deadline_s is 'soon'"),
         ({"max_context_tokens": 1}, "max_context_tokens is 1"),

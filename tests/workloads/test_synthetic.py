@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from workloads.conversations_file import content_hash, read_conversations
+from workloads.description import describe
 from workloads.sources.synthetic import SAMPLE, SyntheticParameters, generate
-from workloads.trace import describe, load_trace
+from workloads.trace import load_trace
 
 
 def test_the_shipped_sample_is_what_the_generator_makes(tmp_path: Path) -> None:

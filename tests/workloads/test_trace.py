@@ -7,8 +7,9 @@ import pytest
 
 from tests.workloads.traces import blocks, chat, trace_of
 from workloads.conversation import Conversation, Turn
+from workloads.description import describe
 from workloads.sources import SOURCES
-from workloads.trace import describe, import_trace, load_trace
+from workloads.trace import import_trace, load_trace
 
 
 def test_every_source_says_what_it_is() -> None:
@@ -27,7 +28,7 @@ def test_unknown_names_and_files(tmp_path: Path) -> None:
             lambda: load_trace("sharegtp"),
             "sharegtp: no such trace: neither a file nor a source's name; sources: synthetic, sharegpt",
         ),
-        (lambda: load_trace(str(tmp_path)), "is a folder, not a file"),
+        (lambda: load_trace(str(tmp_path)), "not recognised as any of"),
         (lambda: load_trace(str(tmp_path / "notes.txt")), "notes.txt: not recognised as any of synthetic, sharegpt"),
         (lambda: load_trace(str(tmp_path / "cut.parquet")), "cut.parquet: not a whole Parquet file"),
         (lambda: load_trace("synthetic", "nope"), "no trace source 'nope'; allowed: synthetic"),

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from workloads.conversation import Conversation, Provenance, Trace, Turn
+from workloads.conversation import Conversation, Provenance, Turn
 from workloads.request import Segment
+from workloads.trace_table import Trace
 
 _SLICES = Path(__file__).parents[3] / "shared" / "traces"
 
@@ -44,7 +45,7 @@ def provenance() -> Provenance:
 
 
 def trace_of(*conversations: Conversation) -> Trace:
-    return Trace("by hand", conversations, provenance())
+    return Trace.of("by hand", conversations, provenance())
 
 
 def chat(name: str, *lengths: tuple[int, int], think_s: float = 5.0, **more: object) -> Conversation:
@@ -55,3 +56,8 @@ def chat(name: str, *lengths: tuple[int, int], think_s: float = 5.0, **more: obj
 
 def blocks(*ids: int, tokens: int = 512) -> tuple[Segment, ...]:
     return tuple(Segment(i, tokens) for i in ids)
+
+
+def same(one: Trace, other: Trace) -> bool:
+    """Whether two traces hold the same conversations of the same origin, texts included."""
+    return (one.source, one.provenance, one.conversations) == (other.source, other.provenance, other.conversations)

@@ -3,18 +3,20 @@
 `python -m workloads.sources.synthetic OUT.parquet` writes the shipped sample.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from workloads.content import SYSTEM_PROMPT, content_id
-from workloads.conversation import Conversation, Trace, Turn
 from workloads.conversations_file import content_hash, is_conversations_file, read_conversations, write_conversations
 from workloads.draws import generator
-from workloads.request import Segment
-from workloads.sources.source import Source
+from workloads.sources.source import ReadOptions, Source, Tally
+from workloads.trace_table import SCHEMA, Trace, list_of
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "synthetic.parquet"
 
@@ -55,33 +57,34 @@ class SyntheticParameters:
 def generate(parameters: SyntheticParameters | None = None, seed: int = 0) -> Trace:
     """Sessions with growing history behind their tenant's system prompt; the same seed makes the same trace."""
     p = parameters or SyntheticParameters()
-    prefixes = _system_prompts(p, seed)
+    prompt_tokens = _lengths(seed, "synthetic-system", p.tenants, p.system_median_tokens, p.system_sigma, p.message_max_tokens)
     tenants = _zipf_tenants(p, seed)
-    counts = _turn_counts(p, seed)
-    total = int(counts.sum())
+    turns = _turn_counts(p, seed)
+    total = int(turns.sum())
     user = _lengths(seed, "synthetic-user", total, p.user_median_tokens, p.user_sigma, p.message_max_tokens)
     reply = _lengths(seed, "synthetic-reply", total, p.reply_median_tokens, p.reply_sigma, p.message_max_tokens)
     think = generator(seed, "synthetic-think").lognormal(np.log(p.think_median_s), p.think_sigma, total)
-    steps = np.maximum(1, np.rint(think / p.think_step_s)).astype(np.int64)
-    think_s = [round(n * p.think_step_s, 6) for n in steps.tolist()]
-    ends = np.cumsum(counts).tolist()
-    conversations = []
-    for i, (end, n, tenant) in enumerate(zip(ends, counts.tolist(), tenants, strict=True)):
-        turns = tuple(Turn(user[j], reply[j], None, None if j == end - n else think_s[j]) for j in range(end - n, end))
-        conversations.append(Conversation(f"s{i:05d}", turns, tenant=tenant, prefix=prefixes[tenant]))
-    return _labelled(tuple(conversations), p, seed)
+    steps = np.maximum(1, np.rint(think / p.think_step_s))
+    first = np.zeros(total, dtype=bool)
+    first[np.cumsum(turns) - turns] = True
+    prompt_ids = np.array([content_id(SYSTEM_PROMPT, seed, tenant) for tenant in range(p.tenants)], dtype=np.int64)
+    one = np.ones(p.sessions, dtype=np.int64)
+    columns = {
+        "user_tokens": list_of(turns, pa.array(user)),
+        "reply_tokens": list_of(turns, pa.array(reply)),
+        "conversation_id": pa.array([f"s{i:05d}" for i in range(p.sessions)]),
+        "tenant": pa.array(tenants),
+        "prefix_ids": list_of(one, pa.array(prompt_ids[tenants])),
+        "prefix_tokens": list_of(one, pa.array(prompt_tokens[tenants])),
+        "think_us": list_of(turns, pa.array(np.rint(steps * p.think_step_s * 1e6).astype(np.int64), mask=first)),
+    }
+    return _labelled(pa.table({name: columns[name] for name in SCHEMA.names if name in columns}), p, seed)
 
 
-def _system_prompts(p: SyntheticParameters, seed: int) -> list[tuple[Segment, ...]]:
-    tokens = _lengths(seed, "synthetic-system", p.tenants, p.system_median_tokens, p.system_sigma, p.message_max_tokens)
-    return [(Segment(content_id(SYSTEM_PROMPT, seed, tenant), n),) for tenant, n in enumerate(tokens)]
-
-
-def _zipf_tenants(p: SyntheticParameters, seed: int) -> list[int]:
+def _zipf_tenants(p: SyntheticParameters, seed: int) -> npt.NDArray[np.int32]:
     """A tenant for each session: tenant i with weight (i+1)^-exponent."""
     weights = np.arange(1, p.tenants + 1, dtype=np.float64) ** -p.zipf_exponent
-    picks = generator(seed, "synthetic-tenant").choice(p.tenants, p.sessions, p=weights / weights.sum())
-    return [int(t) for t in picks]
+    return generator(seed, "synthetic-tenant").choice(p.tenants, p.sessions, p=weights / weights.sum()).astype(np.int32)
 
 
 def _turn_counts(p: SyntheticParameters, seed: int) -> npt.NDArray[np.int64]:
@@ -92,26 +95,26 @@ def _turn_counts(p: SyntheticParameters, seed: int) -> npt.NDArray[np.int64]:
     return np.where(several, 1 + draw.geometric(1 / more_mean, p.sessions), 1).astype(np.int64)
 
 
-def _lengths(seed: int, purpose: str, n: int, median: float, sigma: float, most: int) -> list[int]:
+def _lengths(seed: int, purpose: str, n: int, median: float, sigma: float, most: int) -> npt.NDArray[np.int32]:
     """Log-normal token counts, at least 1; those above `most` are drawn again."""
     draw = generator(seed, purpose)
     tokens = np.maximum(1, np.rint(draw.lognormal(np.log(median), sigma, n)))
     while (beyond := tokens > most).any():
         tokens[beyond] = np.maximum(1, np.rint(draw.lognormal(np.log(median), sigma, int(beyond.sum()))))
-    return [int(t) for t in tokens]
+    return tokens.astype(np.int32)
 
 
-def _labelled(conversations: tuple[Conversation, ...], p: SyntheticParameters, seed: int) -> Trace:
-    trace = Trace(
+def _labelled(table: Any, p: SyntheticParameters, seed: int) -> Trace:
+    trace = Trace.of_table(
         SYNTHETIC.name,
-        conversations,
+        table,
         {
             "source": SYNTHETIC.name,
             "licence": SYNTHETIC.licence,
             "citation": SYNTHETIC.citation,
             "file": "",
             "sha256": "",
-            "rows_read": len(conversations),
+            "rows_read": table.num_rows,
             "rows_dropped": {},
             "rows_changed": {},
             "token_counts": "exact",
@@ -130,12 +133,21 @@ def _labelled(conversations: tuple[Conversation, ...], p: SyntheticParameters, s
 
 
 def recognises(path: Path) -> bool:
-    return is_conversations_file(path) and read_conversations(path).source == SYNTHETIC.name
+    try:
+        return is_conversations_file(path) and read_conversations(path).source == SYNTHETIC.name
+    except ValueError:  # a damaged Parquet file
+        return False
 
 
-def load(path: Path, seed: int = 0) -> Trace:
-    """Read a trace that `write_sample` wrote; the seed it was made with is in it."""
-    return read_conversations(path)
+def read(path: Path, options: ReadOptions, tally: Tally) -> Iterator[Any]:
+    """Read a trace that `write_sample` wrote; the seed it was made with is in it. ValueError "FILE: …" for another file."""
+    trace = read_conversations(path)
+    if trace.source != SYNTHETIC.name:
+        raise ValueError(f"{path}: holds a trace of {trace.source}, not of {SYNTHETIC.name}")
+    told = trace.provenance
+    tally.rows_read, tally.synthetic, tally.token_counts = told["rows_read"], True, told["token_counts"]
+    tally.notes += told["notes"]
+    yield trace.table
 
 
 def write_sample(path: Path, seed: int = 0) -> Trace:
@@ -152,6 +164,6 @@ SYNTHETIC = Source(
     licence="Apache-2.0 (generated by this project)",
     citation="generated from the published statistics of ShareGPT and of ServeGen (arXiv 2505.09999)",
     recognises=recognises,
-    load=load,
+    read=read,
     fetch=lambda: SAMPLE,
 )
