@@ -21,6 +21,7 @@ IDLE_RPS_PER_REPLICA = 0.05
 """Requests hardly ever meet at this load, so what misses the SLO here misses it by its own length."""
 PROBE_REQUESTS = 1000
 LONGEST_PROBE_S = 7200.0
+UNSTEADY = ("mmpp2", "on_off", "trace")
 PROBES_AT_ONCE = 2
 """A constant, not the number of cores: it picks the loads that are tried, and so C_ref itself."""
 
@@ -65,11 +66,19 @@ def reference_study(study: Study, load_rps: float) -> Study:
 
 
 def unmodulated(arrival: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrival without what modulates its rate; of a concatenation, its last piece. C_ref belongs to a load that stays."""
+    """The arrival without what bends its rate; of a concatenation, its last piece. C_ref belongs to a load that stays.
+
+    Processes whose own rate comes and goes (mmpp2, on_off, the trace's own times) become Poisson: a probe of some minutes would
+    measure the bursts it happens to meet, and no capacity.
+    """
     if "concatenate" in arrival:
-        return unmodulated(arrival["concatenate"][-1])
+        return unmodulated({k: v for k, v in arrival["concatenate"][-1].items() if k != "for_s"})
     plain = {key: value for key, value in arrival.items() if key != "modulate"}
-    return plain | ({"superpose": [unmodulated(part) for part in arrival["superpose"]]} if "superpose" in arrival else {})
+    if "superpose" in arrival:
+        return {"superpose": [unmodulated(part) for part in arrival["superpose"]]}
+    if plain.get("process") in UNSTEADY:
+        return {"process": "poisson", **{key: plain[key] for key in ("share",) if key in plain}}
+    return plain
 
 
 def find_capacity(

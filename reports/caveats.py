@@ -92,4 +92,4 @@ def delivered(void: int, lost: int, runs: Sequence[dict[str, object]]) -> str:
         if not lost
         else f"{counted(lost, 'run')} did not account for every request"
     )
-    return f"{good} of {len(runs)} runs delivered the load that was planned, and {added}.{lag}"
+    return f"{good} of {len(runs)} runs sent every request when it came due, and {added}.{lag}"

@@ -232,11 +232,11 @@ def _placebo(scene: Scene, judged: Sequence[Stampede]) -> str:
         back = f"{false} of {runs} runs do not come back" if false else "every run that could be judged comes back"
         return f"{happened}: {back if runs else 'no run could be judged'}."
     if not runs:
-        return "No burst was sent (placebo), and no run could be judged."
+        return "Nothing was done to load or pool (placebo), and no run could be judged."
     alarms = f"{false} of {runs} runs are judged disturbed all the same"
     return f"No burst was sent (placebo): {alarms}, which is the detector’s false-alarm rate."
 
 
 def _unjudged(rows: Sequence[Stampede]) -> str:
     kinds = sorted({v for r in rows for v in r.verdicts})
-    return " or ".join(kinds) if kinds else "missing"
+    return " or ".join(kinds) if kinds else "unjudged (the base load changes over the run, or too little of it was observed)"

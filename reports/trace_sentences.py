@@ -113,8 +113,9 @@ def duration(span_s: float) -> str:
 
 def fidelity_verdict(rows: list[dict[str, Any]]) -> str:
     """How many rows are the same, differ, or are not wanted to agree."""
-    counts = {v: sum(r["verdict"] == v for r in rows) for v in ("same", "differs", "by design")}
-    judged = counts["same"] + counts["differs"]
+    counts = {v: sum(r["verdict"] == v for r in rows) for v in ("same", "differs", "cannot be told", "by design")}
+    judged = counts["same"] + counts["differs"] + counts["cannot be told"]
     said = f"{counts['same']} of {judged} comparisons agree within chance or 1%"
+    untold = f"; {counts['cannot be told']} cannot be told, the run is too short" if counts["cannot be told"] else ""
     aside = f"; not meant to agree, and why: {counts['by design']} more" if counts["by design"] else ""
-    return f"{said}{aside}."
+    return f"{said}{untold}{aside}."

@@ -42,7 +42,7 @@ _REUSE = {
     "p90_share": ("p90 share of a prompt", "share"),
     "unique_segments": ("different blocks or messages", "count"),
 }
-_VERDICTS = {"same": "good", "differs": "bad", "by design": "plain"}
+_VERDICTS = {"same": "good", "differs": "bad", "cannot be told": "warn", "by design": "plain"}
 
 
 def spread_table(facts: Mapping[str, Any]) -> Table:

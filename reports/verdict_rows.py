@@ -1,5 +1,6 @@
 """Judges every cell of a results database and writes table `verdicts`. It does not know how a verdict is reached."""
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ class Judged:
     seed: int
     load_rps: float
     placebo: bool
+    eventful: bool
+    """Events besides the trigger happen to its pool: what follows is not calm, whatever the trigger."""
+    changing: bool
+    """Its base load is bent on purpose (modulated, or one arrival after another)."""
     void: str | None
     steady: Course
     trigger: Course
@@ -76,6 +81,8 @@ def _arm_rows(cells: Sequence[Judged], slack: Slack) -> list[tuple[Any, ...]]:
         others = [other for other in stable if other.seed != cell.seed]
         if cell.void is not None:
             verdict = Verdict("void", cause=cell.void)
+        elif cell.changing:
+            verdict = Verdict(None, cause="the base load changes over the run: recovery is judged at a constant load only")
         elif not cell.stable and len(cell.steady):
             verdict = _unstable(cell)
         elif cell.stable:
@@ -89,9 +96,10 @@ def _arm_rows(cells: Sequence[Judged], slack: Slack) -> list[tuple[Any, ...]]:
 
 
 def _calm(cells: Sequence[Judged], slack: Slack, without_after: Judged | None = None) -> Bands:
-    """Bands of the steady stretches, and of what follows them in placebo cells of other seeds than the judged one."""
+    """Bands of the steady stretches, and of what follows them in undisturbed placebo cells of other seeds than the judged one."""
     steady = [cell.steady for cell in cells]
-    return bands([*steady, *(cell.after for cell in cells if cell.placebo and cell is not without_after)], slack)
+    calm = [cell.after for cell in cells if cell.placebo and not cell.eventful and cell is not without_after]
+    return bands([*steady, *calm], slack)
 
 
 def _unstable(cell: Judged) -> Verdict:
@@ -137,13 +145,14 @@ def _cells(con: "duckdb.DuckDBPyConnection") -> list[Judged]:
         bounds[cell_id].append((phase, start_s, end_s))
     courses = _courses(con)
     facts = con.execute(
-        f"SELECT {_IDENTITY}, calm_arm, reason FROM cell_facts JOIN certificates USING (cell_id, arm_id) ORDER BY cell_id"
+        f"SELECT {_IDENTITY}, calm_arm, spec, reason FROM cell_facts JOIN certificates USING (cell_id, arm_id) ORDER BY cell_id"
     ).fetchall()
     return [_judged(row, courses[row[0]], bounds[row[0]]) for row in facts]
 
 
 def _judged(row: tuple[Any, ...], course: Course, bounds: list[tuple[str, float, float]]) -> Judged:
-    *identity, calm_arm, reason = row
+    *identity, calm_arm, spec, reason = row
+    plan = json.loads(spec).get("plan", {})
     facts = dict(zip(_IDENTITY.split(", "), identity, strict=True))
     ends = {phase: (start_s, end_s) for phase, start_s, end_s in bounds}
     horizon_s = ends["drain"][0]
@@ -156,6 +165,8 @@ def _judged(row: tuple[Any, ...], course: Course, bounds: list[tuple[str, float,
         seed=facts["seed"],
         load_rps=facts["load_rps"],
         placebo=facts["trigger_kind"] == "placebo",
+        eventful=bool(plan.get("events")),
+        changing=any(key in json.dumps(plan.get("arrival", {})) for key in ('"modulate"', '"concatenate"')),
         void=reason,
         steady=course.cut(steady[0], steady[1] - trim_s),
         trigger=course.cut(*trigger),

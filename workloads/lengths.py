@@ -30,7 +30,8 @@ class SessionLengths:
     """One entry a usable conversation (`index`: its place in the trace) and, flat, one a turn of the trace.
 
     Conversation i's usable turns are the flat ones from `first[i]` on, `turns[i]` of them. `prompt` is a turn's whole prompt in
-    tokens, `output` its answer, `due_s` its nominal time after its session's start, `think_s` its think time (0 for turn 0).
+    tokens, `output` its answer, `due_s` its nominal time after its session's start, `think_s` its think time (0 for turn 0),
+    `soonest_s` its time if every answer came at once.
     Counts tell what was left out or changed: `turns_beyond_context`, `sessions_beyond_context`, `empty_users`,
     `empty_replies`, `think_from_gaps`, `think_drawn`.
     """
@@ -42,11 +43,17 @@ class SessionLengths:
     output: Ints
     due_s: Floats
     think_s: Floats
+    soonest_s: Floats
     counts: dict[str, int]
 
     @property
     def mean_turns(self) -> float:
         return float(self.turns.mean())
+
+    def mean_turns_within(self, past_s: float) -> float:
+        """Turns a session that are nominally due within `past_s` of its start: a run with that past meets no later ones."""
+        total = np.concatenate([[0], np.cumsum(self.due_s <= past_s)])
+        return float((total[self.first + self.turns] - total[self.first]).mean())
 
     @property
     def last_due_s(self) -> Floats:
@@ -83,6 +90,7 @@ def session_lengths(trace: Trace, pace: Pace, seed: int) -> SessionLengths:
         output=output,
         due_s=running_total(step_s, starts),
         think_s=think_s,
+        soonest_s=running_total(step_s if pace.mode == "absolute" else think_s, starts),
         counts={
             "turns_beyond_context": int((~within).sum()),
             "sessions_beyond_context": int((kept == 0).sum()),

@@ -126,10 +126,23 @@ def _conditions(trace: Trace, selection: Selection) -> list[tuple[str, npt.NDArr
     return made
 
 
+def has_chains(trace: Trace) -> bool:
+    """True for a trace whose rows stand alone though their prompts tell which belong to one conversation (block ids)."""
+    return not trace.provenance["has_sessions"] and len(trace.segment_ids) > 0
+
+
 def session_keys(trace: Trace) -> Ints:
-    """A stable integer for each session: its id's hash, or its place where the source names none."""
+    """A stable integer for each session: its id's hash, or its place where the source names none.
+
+    Rows that only share blocks are named by their first own block: a conversation's rows stay or go together, or what they share
+    would be thinned away (a quarter of Mooncake's rows keeps half of its reuse, a quarter of its conversations all of it).
+    """
     import xxhash
 
+    if has_chains(trace):
+        first = trace.segment_bounds[:-1][trace.turn_bounds[:-1]]
+        known = np.diff(trace.segment_bounds)[trace.turn_bounds[:-1]] > 0
+        return np.where(known, trace.segment_ids[np.minimum(first, len(trace.segment_ids) - 1)], np.arange(len(trace)))
     if "conversation_id" not in trace.table.column_names or trace.table.column("conversation_id").null_count:
         return np.arange(len(trace), dtype=np.int64)
     ids = trace.table.column("conversation_id").to_pylist()

@@ -35,14 +35,27 @@ def turns_before(lengths: SessionLengths, place: Ints, start_s: Floats, at_s: fl
     if not len(turns):
         return turns
     bounds = np.cumsum(turns) - turns
-    due_s = lengths.due_s[_flat(lengths.first[place], turns)] + np.repeat(start_s, turns)
+    due_s = lengths.due_s[flat_turns(lengths.first[place], turns)] + np.repeat(start_s, turns)
     return np.add.reduceat(due_s < at_s, bounds, dtype=np.int64)
+
+
+def turns_possible(lengths: SessionLengths, place: Ints, start_s: Floats, first: Ints, at_s: float) -> Ints:
+    """For each session, how many of its turns could come before `at_s`: turn `first` at its nominal time, the others as soon as
+    answers that take no time allow."""
+    turns = lengths.turns[place]
+    if not len(turns):
+        return turns
+    begin = lengths.first[place] + np.minimum(first, turns - 1)
+    bounds = np.cumsum(turns) - turns
+    shift_s = start_s + lengths.due_s[begin] - lengths.soonest_s[begin]
+    soonest_s = lengths.soonest_s[flat_turns(lengths.first[place], turns)] + np.repeat(shift_s, turns)
+    return np.add.reduceat(soonest_s < at_s, bounds, dtype=np.int64)
 
 
 def due_times(lengths: SessionLengths, sessions: Sessions) -> Floats:
     """Nominal due time of every sent turn, in request order."""
     kept = sessions.stop - sessions.first
-    flat = _flat(lengths.first[sessions.place] + sessions.first, kept)
+    flat = flat_turns(lengths.first[sessions.place] + sessions.first, kept)
     return np.asarray(lengths.due_s[flat] + np.repeat(sessions.start_s, kept))
 
 
@@ -62,8 +75,8 @@ def request_table(
     """
     kept = sessions.stop - sessions.first
     place = lengths.index[sessions.place]
-    flat = _flat(lengths.first[sessions.place] + sessions.first, kept)
-    turn = _flat(sessions.first, kept)
+    flat = flat_turns(lengths.first[sessions.place] + sessions.first, kept)
+    turn = flat_turns(sessions.first, kept)
     begins = np.zeros(len(flat), dtype=bool)
     begins[np.cumsum(kept) - kept] = True
     due_us = np.rint(due_times(lengths, sessions) * 1e6).astype(np.int64)
@@ -97,6 +110,7 @@ def whole_trace(trace: Trace) -> RequestTable:
         output=np.maximum(trace.reply_tokens.astype(np.int64), 1),
         due_s=np.zeros(trace.turn_count),
         think_s=np.zeros(trace.turn_count),
+        soonest_s=np.zeros(trace.turn_count),
         counts={},
     )
     zeros = np.zeros(n, dtype=np.int64)
@@ -116,7 +130,7 @@ def _new_segments(trace: Trace, lengths: SessionLengths, sessions: Sessions) -> 
     session = np.repeat(np.arange(len(sessions)), units)
     head = np.zeros(int(units.sum()), dtype=bool)
     head[np.cumsum(units) - units] = True
-    turn = _flat(base, units) - 1
+    turn = flat_turns(base, units) - 1
     flat = np.where(head, 0, lengths.first[sessions.place][session] + turn)
     prefix_from, prefix_to = trace.prefix_bounds[:-1][place], trace.prefix_bounds[1:][place]
     starts_whole = (base == 0) & ~trace.restarts[lengths.first[sessions.place]]
@@ -159,6 +173,6 @@ def _history_from(trace: Trace, lengths: SessionLengths, sessions: Sessions) -> 
     return np.asarray(np.maximum(last - first, 0))
 
 
-def _flat(first: Ints, counts: Ints) -> Ints:
+def flat_turns(first: Ints, counts: Ints) -> Ints:
     """first[i], first[i]+1, … counts[i] of them, for every i."""
     return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts - first, counts)

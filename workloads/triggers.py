@@ -25,7 +25,7 @@ _EXTRA_PASS = 1 << 52  # content passes of a trigger's sessions, far from those 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a trigger may look at: the trace, the base sessions, and when it strikes."""
+    """What a trigger may look at: the trace, all base sessions (also those without a turn in the run), and when it strikes."""
 
     trace: Trace
     lengths: SessionLengths
@@ -92,6 +92,10 @@ def _tenant_hotspot(scene: Scene) -> Extra:
     """A spike whose extra sessions all come from one tenant: the one named, or the one with the most turns."""
     tenant_of = scene.trace.tenant[scene.lengths.index]
     weight = np.bincount(tenant_of, weights=scene.lengths.turns)
+    if np.count_nonzero(weight) < 2:
+        raise ValueError(
+            f"trigger.kind is 'tenant_hotspot'; the trace {scene.trace.source!r} names fewer than two tenants: use spike"
+        )
     wanted = int(np.argmax(weight)) if scene.parameters["tenant"] is None else int(scene.parameters["tenant"])
     if wanted >= len(weight) or not weight[wanted]:
         raise ValueError(f"trigger.tenant is {wanted}; the trace {scene.trace.source!r} has no usable turn of it")
@@ -134,8 +138,7 @@ def _session_stampede(scene: Scene) -> Extra:
     copies = int(scene.parameters["copies"])
     again = np.repeat(alive, copies)
     number = np.tile(np.arange(copies), len(alive))
-    spread_s = min(float(scene.parameters["spread_s"]), scene.d_s)
-    offset_s = uniforms(np.full(len(again), scene.seed), again, number) * spread_s
+    offset_s = uniforms(np.full(len(again), scene.seed), again, number) * float(scene.parameters["spread_s"])
     turn = due[again] - 1
     place = scene.base.place[again]
     start_s = scene.start_s + offset_s - scene.lengths.due_s[scene.lengths.first[place] + turn]
@@ -152,7 +155,9 @@ def _drawn_turns(scene: Scene, place_of: Ints, eligible: Ints, share: float) -> 
     place = place_of[drawn]
     turn = drawn - (np.cumsum(scene.lengths.turns) - scene.lengths.turns)[place]
     start_s = due_s - scene.lengths.due_s[scene.lengths.first[place] + turn]
-    sessions = Sessions(place, _EXTRA_PASS + position // len(shuffled), start_s, turn, turn + 1)
+    sessions = Sessions(
+        place, _EXTRA_PASS + position, start_s, turn, turn + 1
+    )  # a pass each: two turns of one session share nothing
     return Extra(_table(scene, sessions), share * scene.load_rps)
 
 
@@ -231,6 +236,9 @@ def check_trigger(trigger: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"trigger.{key} is no parameter of {kind!r}; allowed: {', '.join(('d_s', *bounds))}")
         if problem := bounds[key].problem(value):
             raise ValueError(f"trigger.{key} is {value!r}; {problem}")
+    spread_s = rest.get("spread_s", bounds["spread_s"].default) if "spread_s" in bounds else 0.0
+    if spread_s > duration:
+        raise ValueError(f"trigger.spread_s is {spread_s!r}; expected at most d_s = {duration:g}, the phase that it belongs to")
     made = {"kind": kind, "d_s": float(duration), **{k: b.default for k, b in bounds.items()}, **rest}
     return made | {"k": 1.0} if kind == "placebo" else made
 

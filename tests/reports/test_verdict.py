@@ -1,5 +1,6 @@
 """Verdicts on made-up courses whose truth is known."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -253,3 +254,31 @@ def test_placebo_cells_widen_the_bands_and_are_judged_by_other_seeds(tmp_path: P
     assert all(alarm is False for *_, alarm in rows)
     assert lost is not None
     assert lost[0] < 120 < 300 < lost[1]  # demand itself scatters by ±33 around the planned 1,080
+
+
+def with_plan(run: Path, **more: Any) -> list[tuple[Any, ...]]:
+    """(verdict, cause) of every cell of a run whose cells' plans say more."""
+    for file in run.glob("cells/*/cell.json"):
+        facts = json.loads(file.read_text())
+        facts["spec"]["plan"] |= more
+        file.write_text(json.dumps(facts))
+    with duckdb.connect(str(build_tables(run)), read_only=True) as con:
+        return con.execute("SELECT verdict, cause FROM verdicts").fetchall()
+
+
+def test_what_follows_a_disturbed_placebo_is_not_calm(tmp_path: Path) -> None:
+    """Pools that die of an event at the same second in every seed must not vouch for each other."""
+    arms = [Arm("random", "some client", "dead", trigger="placebo")]
+    calm = with_plan(make_run_folder(tmp_path / "a", arms, seeds=(1, 2, 3)))
+    assert {verdict for verdict, _ in calm} == {"recovered"}, "as if the dead stretch were what a calm day looks like"
+    events = [{"at_s": 60.0, "kind": "kill", "for_s": 5.0}]
+    judged = with_plan(make_run_folder(tmp_path / "b", arms, seeds=(1, 2, 3)), events=events)
+    assert {verdict for verdict, _ in judged} == {"metastable"}
+
+
+def test_a_base_load_that_changes_on_purpose_is_not_judged(tmp_path: Path) -> None:
+    run = make_run_folder(tmp_path, [Arm("random", "some client", "recovered")], seeds=(1, 2))
+    arrival = {"process": "poisson", "modulate": [{"shape": "staircase", "factors": [1, 2], "step_s": 10}]}
+    rows = with_plan(run, arrival=arrival)
+    assert [verdict for verdict, _ in rows] == [None, None]
+    assert all("recovery is judged at a constant load only" in cause for _, cause in rows)

@@ -42,7 +42,7 @@ def clock(n: int = 300, mean_gap_s: float = 0.4) -> TraceClock:
 def made(
     arrival: Mapping[str, Any], horizon_s: float = 100.0, seed: int = 1, rate_rps: float = 8.0, past_s: float = 25.0
 ) -> Arrivals:
-    return session_arrivals(arrival, rate_rps, past_s, horizon_s, seed, clock(), 17)
+    return session_arrivals(arrival, rate_rps, past_s, horizon_s, seed, clock(), 0.3)
 
 
 @pytest.mark.parametrize("arrival", EVERY_ARRIVAL, ids=str)
@@ -176,13 +176,13 @@ def test_trace_arrivals_need_a_clock_wherever_they_are() -> None:
     with pytest.raises(
         ValueError, match=r"arrival\.superpose\[1\]\.process is 'trace', but this trace has no timestamps; allowed: con"
     ):
-        session_arrivals(nested, 1.0, 0.0, 10.0, 0, None, 0)
+        session_arrivals(nested, 1.0, 0.0, 10.0, 0, None)
 
 
 @pytest.mark.parametrize(("rate_rps", "past_s", "horizon_s"), [(0, 0, 1), (float("nan"), 0, 1), (1, -1, 1), (1, 0, float("inf"))])
 def test_bad_rates_and_windows_are_named(rate_rps: float, past_s: float, horizon_s: float) -> None:
     with pytest.raises(ValueError, match=r"^(rate_rps|past_s|horizon_s) is .*; expected a number"):
-        session_arrivals({"process": "poisson"}, rate_rps, past_s, horizon_s, 0, None, 0)
+        session_arrivals({"process": "poisson"}, rate_rps, past_s, horizon_s, 0, None)
 
 
 def test_a_modulation_too_fine_for_memory_is_refused() -> None:

@@ -38,7 +38,7 @@ SHAPES: list[tuple[dict[str, Any], Any]] = [
 def run(
     arrival: dict[str, Any], rate_rps: float = RATE_RPS, seed: int = 1, past_s: float = 50.0, horizon_s: float = 600.0
 ) -> Floats:
-    return session_arrivals(arrival, rate_rps, past_s, horizon_s, seed, None, 0).start_s
+    return session_arrivals(arrival, rate_rps, past_s, horizon_s, seed, None).start_s
 
 
 @pytest.mark.parametrize(("shape", "factor"), SHAPES, ids=lambda v: str(v)[:22])

@@ -20,7 +20,7 @@ N = 200_000
 
 
 def unit(arrival: Mapping[str, Any], horizon_s: float, seed: int = 1, rate_rps: float = 1.0) -> Floats:
-    return session_arrivals(arrival, rate_rps, 0.0, horizon_s, seed, None, 0).start_s
+    return session_arrivals(arrival, rate_rps, 0.0, horizon_s, seed, None).start_s
 
 
 def cv(times_s: Floats) -> float:

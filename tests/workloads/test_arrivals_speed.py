@@ -20,7 +20,7 @@ from workloads.arrivals import session_arrivals
 )
 def test_a_million_arrivals(arrival: dict[str, Any]) -> None:
     began_s = time.process_time()
-    arrivals = session_arrivals(arrival, 1000.0, 0.0, 1000.0, 1, None, 0)
+    arrivals = session_arrivals(arrival, 1000.0, 0.0, 1000.0, 1, None)
     took_s = time.process_time() - began_s
     print(f"\n{arrival}: {len(arrivals.start_s)} arrivals in {took_s:.3f} s CPU")
     assert len(arrivals.start_s) > 900_000

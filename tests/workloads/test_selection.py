@@ -1,12 +1,13 @@
 """Which sessions stay: by language, model, length and time, by share, and by a split that no order or seed can change."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.workloads.traces import chat, trace_of
-from workloads.conversation import Conversation
+from tests.workloads.traces import blocks, chat, trace_of
+from workloads.conversation import Conversation, Turn
 from workloads.selection import Selection, select
 from workloads.trace_table import Trace
 
@@ -81,6 +82,15 @@ def test_sessions_without_names_are_split_too() -> None:
     table = many().table.drop_columns(["conversation_id"])
     plain = Trace.of_table("plain", table, many().provenance)
     assert len(select(plain, Selection(part="holdout"))) == pytest.approx(800, abs=4 * 25)
+
+
+def test_rows_that_share_their_first_block_stay_or_go_together() -> None:
+    rows = [Conversation(f"line-{i}", (Turn(1024, 1, blocks(i // 5, 9000 + i)),)) for i in range(1000)]
+    trace = trace_of(*rows)
+    trace.provenance["has_sessions"] = False
+    for selection in (Selection(share=0.3), Selection(part="holdout")):
+        chosen = Counter(c.turns[0].segments[0].content_id for c in select(trace, selection).conversations if c.turns[0].segments)
+        assert set(chosen.values()) == {5}
 
 
 BAD = [

@@ -17,7 +17,7 @@ from workloads.synthesis import Plan, synthesize
 from workloads.trace import load_trace
 from workloads.workload import Phase, Workload
 
-GOLDEN = "3cb998285b9eb3fbce2b686383f38a029c04b0e7c247c0aaa827481e077665b8"
+GOLDEN = "d60fb7b697b2a7de92c0f277fbc8f537f382415deb479ebdd8c986e6a0a10ed5"
 
 
 def small() -> Workload:

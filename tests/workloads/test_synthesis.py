@@ -71,10 +71,20 @@ def test_the_contract_of_a_workload_holds(synthetic: Trace) -> None:
             assert Prompt.of(after.segments).keys[: len(before.segments)] == Prompt.of(before.segments).keys
 
 
-def test_every_request_is_due_within_the_horizon(synthetic: Trace) -> None:
-    due = nominal_due_s(synthesize(synthetic, Plan(), 8.0, 1))
-    assert min(due) >= 0
-    assert max(due) < 140
+def test_every_request_is_due_within_the_horizon_or_held_in_reserve_for_a_faster_pool(synthetic: Trace) -> None:
+    workload = synthesize(synthetic, Plan(), 8.0, 1)
+    due = np.array(nominal_due_s(workload))
+    assert due.min() >= 0
+    assert (due >= 140).sum() == facts(workload)["turns_in_reserve"] > 0
+    assert max(nominal_due_s(workload, tpot_s=0.0)) < 140, "no turn that even instant answers would not reach"
+    assert all(s[0].arrival_s is not None and s[0].arrival_s < 140 for s in sessions(workload))
+
+
+def test_a_pool_that_answers_at_once_does_not_run_out_of_turns(synthetic: Trace) -> None:
+    plan = Plan(warmup_s=100, steady_s=100, recovery_s=0, trigger={"kind": "placebo", "d_s": 0})
+    due = np.concatenate([nominal_due_s(synthesize(synthetic, plan, 40.0, seed), tpot_s=0.005) for seed in range(4)])
+    rates = np.histogram(due, bins=np.arange(0, 201, 20))[0] / 80
+    assert rates[-1] > 0.9 * rates[3:].mean()
 
 
 def test_load_is_flat_from_the_very_start(synthetic: Trace) -> None:
@@ -105,7 +115,8 @@ def test_made_rates_are_reported_and_near_the_plan(synthetic: Trace) -> None:
         assert phase["requests"] == pytest.approx(counted, abs=2)  # µs rounding at a bound
         assert phase["made_rps"] == pytest.approx(phase["planned_rps"], rel=0.12)
         assert phase["prompt_tokens"] > phase["output_tokens"] > 0
-    assert sum(p["requests"] for p in facts(workload)["phases"]) == len(workload.requests)
+    counted = sum(p["requests"] for p in facts(workload)["phases"])
+    assert counted + facts(workload)["turns_in_reserve"] == len(workload.requests)
 
 
 def test_the_spike_is_added_to_an_unchanged_base_and_a_smaller_one_is_part_of_a_larger(synthetic: Trace) -> None:
@@ -271,6 +282,26 @@ def test_a_modulated_load_is_planned_and_made(synthetic: Trace) -> None:
     workload = synthesize(single, plan, 10.0, 1)
     assert [p.load_rps for p in workload.phases] == pytest.approx([10.0, 10.0, 10.0, 20.0])
     assert facts(workload)["phases"][3]["made_rps"] == pytest.approx(20.0, rel=0.08)
+
+
+def test_a_modulated_load_of_long_sessions_is_planned_as_it_will_come(synthetic: Trace) -> None:
+    """Modulation bends session starts; their later turns come when they come, and the plan says so."""
+    for shape in (
+        {"shape": "staircase", "factors": [1, 2], "step_s": 100},
+        {"shape": "flash_crowd", "k": 4, "at_s": 100, "rise_s": 5, "hold_s": 20, "decay_s": 20},
+    ):
+        plan = Plan(arrival={"process": "poisson", "modulate": shape}, warmup_s=60, steady_s=40, trigger=STILL, recovery_s=100)
+        made = [facts(synthesize(synthetic, plan, 40.0, seed))["phases"] for seed in range(6)]
+        for i in (0, 1, 3):
+            assert np.mean([m[i]["made_rps"] for m in made]) == pytest.approx(made[0][i]["planned_rps"], rel=0.06)
+        assert made[0][3]["planned_rps"] > 1.1 * made[0][1]["planned_rps"]
+
+
+def test_sessions_longer_than_a_day_still_carry_the_load() -> None:
+    slow = trace_of(chat("slow", *((10, 10),) * 40, think_s=6000.0), chat("fast", (10, 10)))
+    plan = Plan(warmup_s=500, steady_s=500, trigger=STILL, recovery_s=0)
+    made = [facts(synthesize(slow, plan, 5.0, seed))["phases"][1]["made_rps"] for seed in range(4)]
+    assert np.mean(made) == pytest.approx(5.0, rel=0.06)
 
 
 def test_trace_arrivals_without_a_clock_are_refused(synthetic: Trace) -> None:

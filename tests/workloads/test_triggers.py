@@ -93,6 +93,20 @@ def test_a_hot_tenant_sends_all_of_the_extra(synthetic: Trace) -> None:
         made(synthetic, kind="tenant_hotspot", k=3.0, tenant=99_999)
 
 
+def test_a_hot_tenant_needs_tenants() -> None:
+    with pytest.raises(ValueError, match="names fewer than two tenants: use spike"):
+        made(trace_of(chat("a", (1, 1)), chat("b", (1, 1))), kind="tenant_hotspot")
+
+
+def test_the_turns_of_a_spike_share_nothing_but_system_prompts(synthetic: Trace) -> None:
+    """Not even two turns of one session, whose histories would warm each other."""
+    seen: set[int] = set()
+    for request in extras(made(synthetic, 40.0, kind="spike", k=10.0)):
+        own = {s.content_id for s in request.segments[1:]}
+        assert not own & seen
+        seen |= own
+
+
 def test_a_trigger_of_the_pool_is_an_event_that_lasts_as_long_as_its_phase(synthetic: Trace) -> None:
     workload = made(synthetic, kind="slow", factor=4.0, replica_id=1)
     assert workload.events == (Event(60.0, "slow", 1, 20.0, factor=4.0),)
@@ -122,6 +136,7 @@ BAD = [
     ({"kind": "placebo", "d_s": "long"}, "trigger.d_s is 'long'; expected a number"),
     ({"kind": "long_prompts", "prompt_tokens": 2.5}, "trigger.prompt_tokens is 2.5; expected a whole number"),
     ({"kind": "refuse", "status": 500}, "trigger.status is 500; allowed: 429 or 503"),
+    ({"kind": "session_stampede", "spread_s": 30}, "trigger.spread_s is 30; expected at most d_s = 20"),
     ({"kind": "kill", "k": 3}, "trigger.k is no key of 'kill'"),
 ]
 

@@ -27,7 +27,7 @@ class Window:
     seed: int
     path: tuple[int, ...]
     clock: TraceClock | None
-    rotation: int
+    offset: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ def _operational(make: Callable[[Mapping[str, Any], float, Draw], Floats]) -> Ca
 def _trace(window: Window) -> Arrivals:
     assert window.clock is not None  # session_arrivals has asked for it
     if window.parameters["scale"] == "compress":
-        return compressed(window.clock, window.rotation, window.rate_rps, window.factor, window.end_s)
-    return users(window.clock, window.rotation, window.rate_rps, window.factor, window.end_s, window.seed, window.path)
+        return compressed(window.clock, window.offset, window.rate_rps, window.factor, window.end_s)
+    return users(window.clock, window.offset, window.rate_rps, window.factor, window.end_s, window.seed, window.path)
 
 
 ARRIVALS: dict[str, Process] = {

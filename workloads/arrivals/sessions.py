@@ -1,5 +1,6 @@
 """A whole arrival → the session starts of a run, and the mean of its modulation. It does not know what a session holds."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -47,12 +48,12 @@ def session_arrivals(
     horizon_s: float,
     seed: int,
     clock: TraceClock | None,
-    rotation: int,
+    offset: float = 0.0,
 ) -> Arrivals:
     """Session starts in [−past_s, horizon_s) at the base rate `rate_rps`, the same for one seed; a longer horizon only appends.
 
-    `clock` holds the trace's own starts, of which the one numbered `rotation` comes first, where a `trace` process begins. Every
-    trace arrival has another (place, copy). Raises ValueError in one line.
+    `clock` holds the trace's own starts; a `trace` process begins `offset` (a share, 0 to 1) of its period in. Every trace
+    arrival has another (place, copy). Raises ValueError in one line.
     """
     for name, value, least in (("rate_rps", rate_rps, "> 0"), ("past_s", past_s, "≥ 0"), ("horizon_s", horizon_s, "≥ 0")):
         if not 0 <= value < inf or (least == "> 0" and value == 0):
@@ -65,7 +66,7 @@ def session_arrivals(
             others = ", ".join(name for name in ARRIVALS if name != "trace")
             raise ValueError(f"{leaf.key}.process is 'trace', but this trace has no timestamps; allowed: {others}")
         factor = _factor(leaf, seed)
-        window = Window(leaf.node, rate_rps * leaf.share, factor, leaf.end_s, seed, leaf.path, clock, rotation)
+        window = Window(leaf.node, rate_rps * leaf.share, factor, leaf.end_s, seed, leaf.path, clock, offset)
         part = ARRIVALS[leaf.node["process"]].fill(window)
         number = traces.index(leaf.path) if leaf.path in traces else 0
         parts.append(replace(part, copy=part.copy * max(len(traces), 1) + number))
@@ -75,6 +76,12 @@ def session_arrivals(
 def needs_clock(arrival: Mapping[str, Any]) -> bool:
     """True where some part of the arrival takes the trace's own times."""
     return any(leaf.node["process"] == "trace" for leaf in _leaves(check_arrival(arrival), -inf, inf))
+
+
+def is_steady(arrival: Mapping[str, Any]) -> bool:
+    """True where nothing bends the rate on purpose or at random: no shape, no concatenation, no process with states."""
+    leaves = list(_leaves(check_arrival(arrival), -inf, inf))
+    return not any(leaf.factors for leaf in leaves) and '"concatenate"' not in json.dumps(check_arrival(arrival))
 
 
 def mean_factor(arrival: Mapping[str, Any], begin_s: float, end_s: float, seed: int) -> float:

@@ -9,20 +9,25 @@ import numpy as np
 import numpy.typing as npt
 
 from workloads.arrivals.intensity import Floats, Intensity
-from workloads.draws import generator
+from workloads.draws import generator, purpose_id
+from workloads.mixing import uniforms
 
 Ints = npt.NDArray[np.int64]
+_CHAIN = purpose_id("arrival-chain")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TraceClock:
     """Session start times in seconds: ascending, the first 0; `span_s` is the last one and one mean gap, the trace's period.
 
+    `chains`, where given, names for each start a user or conversation that it belongs to: those of one name stay or go together.
+
     ValueError where they do not ascend or hold fewer than two different times.
     """
 
     starts_s: Floats
     span_s: float
+    chains: Ints | None = None
 
     def __post_init__(self) -> None:
         if len(self.starts_s) < 2 or not self.starts_s[-1] > self.starts_s[0]:
@@ -31,11 +36,11 @@ class TraceClock:
             raise ValueError("arrival.process is 'trace', but the trace's start times do not ascend from 0")
 
     @classmethod
-    def of(cls, starts_s: Sequence[float] | Floats) -> "TraceClock":
+    def of(cls, starts_s: Sequence[float] | Floats, chains: Ints | None = None) -> "TraceClock":
         """The clock of ascending start times of any origin."""
         starts = np.array(starts_s, dtype=np.float64)
         starts -= starts[0] if len(starts) else 0.0
-        return cls(starts, float(starts[-1]) * len(starts) / (len(starts) - 1) if len(starts) > 1 else 0.0)
+        return cls(starts, float(starts[-1]) * len(starts) / (len(starts) - 1) if len(starts) > 1 else 0.0, chains)
 
     @property
     def rate_rps(self) -> float:
@@ -68,39 +73,43 @@ class Arrivals:
 
 
 def users(
-    clock: TraceClock, rotation: int, rate_rps: float, factor: Intensity, end_s: float, seed: int, path: Sequence[int]
+    clock: TraceClock, offset: float, rate_rps: float, factor: Intensity, end_s: float, seed: int, path: Sequence[int]
 ) -> Arrivals:
     """More or fewer users: f = rate_rps · factor(t) / the trace's own rate, which keeps its own seconds between sessions.
 
-    The trace begins at start number `rotation` and goes round. Layer 0 is the trace, each further layer a copy of it turned by an
-    offset of its own, drawn by seed. A session of layer n stays where a uniform number of its own (one a pass) is below f − n:
-    n < f < n + 1 thins, a whole f overlays, and whoever is there at a small f is there at a larger one too.
+    The trace begins `offset` of its period in (a time, not a session: to begin at a session would begin in a burst) and goes
+    round. Layer 0 is the trace, each further layer a copy of it turned by an offset of its own, drawn by seed. A session of layer
+    n stays where a uniform number of its own (one a pass, and one for all of a chain) is below f − n: n < f < n + 1 thins, a
+    whole f overlays, and whoever is there at a small f is there at a larger one too.
     """
-    begin_s, size = float(factor.begins_s[0]), len(clock.starts_s)
+    begin_s = float(factor.begins_s[0])
     made: list[Arrivals] = []
     for layer in range(ceil(rate_rps * factor.peak(end_s) / clock.rate_rps)):
         stream = generator(seed, "arrival-layer", *path, layer + 1)
-        offset_s = stream.random() * clock.span_s
+        turned = stream.random()
+        offset_s = (offset if layer == 0 else turned) * clock.span_s
         first = int(np.searchsorted(clock.starts_s, offset_s))
-        if layer == 0:
-            first = rotation % size
-            offset_s = float(clock.starts_s[first])
         times_s, places, passes = clock.round(offset_s, first, end_s - begin_s)
         start_s = begin_s + times_s
         wanted = rate_rps * factor.value(start_s) / clock.rate_rps - layer
-        kept = (start_s < end_s) & (stream.random(len(start_s)) < wanted)
+        if clock.chains is None:
+            drawn = stream.random(len(start_s))
+        else:
+            drawn = uniforms(_CHAIN, *(np.full(len(places), k) for k in (seed, *path, layer)), passes, clock.chains[places])
+        kept = (start_s < end_s) & (drawn < wanted)
         made.append(Arrivals(start_s[kept], places[kept], _paired(layer, passes[kept])))
     return joined(made)
 
 
-def compressed(clock: TraceClock, rotation: int, rate_rps: float, factor: Intensity, end_s: float) -> Arrivals:
+def compressed(clock: TraceClock, offset: float, rate_rps: float, factor: Intensity, end_s: float) -> Arrivals:
     """The same users, faster or slower: every gap is stretched alike to the wanted rate, so CV stays and nothing fits a count.
 
-    The trace begins at start number `rotation` and goes round with one mean gap at the seam; `copy` is the number of the pass.
+    The trace begins `offset` of its period in and goes round with one mean gap at the seam; `copy` is the number of the pass.
     """
-    first = rotation % len(clock.starts_s)
+    offset_s = offset * clock.span_s
+    first = int(np.searchsorted(clock.starts_s, offset_s))
     until = float(factor.mass(np.array([end_s]))[0]) * rate_rps
-    times_s, places, passes = clock.round(float(clock.starts_s[first]), first, until / clock.rate_rps)
+    times_s, places, passes = clock.round(offset_s, first, until / clock.rate_rps)
     unit = times_s * clock.rate_rps
     inside = unit < until
     start_s = factor.time(unit[inside] / rate_rps)

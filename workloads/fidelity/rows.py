@@ -7,7 +7,9 @@ TOLERANCE = 0.01
 """Differences below 1% are called the same, however many requests there are."""
 CHANCE = 2.6
 """Standard errors that chance alone may take: 99% of cases."""
-SAME, DIFFERS, BY_DESIGN = "same", "differs", "by design"
+COARSE = 0.3
+"""A relative distance that chance hides though it is larger than this says nothing: the run is too short to tell."""
+SAME, DIFFERS, BY_DESIGN, UNTOLD = "same", "differs", "by design", "cannot be told"
 
 
 def row(
@@ -53,6 +55,8 @@ def _judged(
     why: str,
 ) -> dict[str, Any]:
     verdict = BY_DESIGN if design or distance is None else SAME if distance <= max(noise or 0.0, TOLERANCE) else DIFFERS
+    if verdict == SAME and kind == "relative" and distance is not None and distance > COARSE:
+        verdict = UNTOLD
     return {
         "metric": metric,
         "source": source,

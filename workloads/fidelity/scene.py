@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workloads.arrivals import TraceClock
-from workloads.lengths import SessionLengths, session_lengths
+from workloads.lengths import SessionLengths, running_total, session_lengths
 from workloads.plan import Plan
 from workloads.trace_table import Trace
 from workloads.workload import Workload
@@ -122,8 +122,14 @@ class Scene:
 
     @cached_property
     def sent(self) -> Ints:
-        """Rows of the base load."""
-        return np.flatnonzero(self.workload.table.session_id < self.number("sessions"))
+        """Rows of the base load that are nominally due in the run; behind them stand turns for a pool that answers faster."""
+        table, tpot_s = self.workload.table, self.plan.nominal_tpot_s
+        base = np.flatnonzero(table.session_id < self.number("sessions"))
+        timed = table.arrival_us[base] >= 0
+        answered_s = np.concatenate([[0.0], table.output_tokens[base][:-1] * tpot_s])[: len(base)]
+        step_s = np.where(timed, table.arrival_us[base] / 1e6, answered_s + np.maximum(table.think_us[base], 0) / 1e6)
+        due_s = running_total(step_s, np.flatnonzero(timed)) if len(base) else step_s
+        return base[due_s < self.horizon_s]
 
     @cached_property
     def sent_begins(self) -> Flags:

@@ -10,7 +10,7 @@ from workloads.draws import generator
 from workloads.fidelity.rows import row
 from workloads.fidelity.scene import Ints, Scene
 from workloads.request_table import RequestTable
-from workloads.sessions import Sessions, request_table, turns_before
+from workloads.sessions import Sessions, flat_turns, request_table, turns_before
 
 _TOP = 10
 _MANY_REQUESTS = 200_000
@@ -76,9 +76,9 @@ def _top_share(table: RequestTable) -> float:
 
 
 def _rows_of(table: RequestTable, rows: Ints) -> RequestTable:
-    """The first rows of a table, as a table (the base load stands before the trigger's)."""
-    n = len(rows)
-    bounds = table.new_bounds[: n + 1]
-    new_ids, new_tokens = (a[: bounds[-1]] for a in (table.new_ids, table.new_tokens))
-    columns = {name: getattr(table, name)[:n] for name in RequestTable.__dataclass_fields__ if not name.startswith("new_")}
-    return RequestTable(**columns, new_bounds=bounds, new_ids=new_ids, new_tokens=new_tokens)
+    """Some rows of a table: of each session the first ones, so that what extends the row before still does."""
+    counts = np.diff(table.new_bounds)[rows]
+    at = flat_turns(table.new_bounds[:-1][rows], counts)
+    columns = {name: getattr(table, name)[rows] for name in RequestTable.__dataclass_fields__ if not name.startswith("new_")}
+    bounds = np.concatenate([[0], np.cumsum(counts)])
+    return RequestTable(**columns, new_bounds=bounds, new_ids=table.new_ids[at], new_tokens=table.new_tokens[at])

@@ -14,8 +14,8 @@ def fidelity(trace: Trace, workload: Workload) -> list[dict[str, Any]]:
     """Synthesized against source, a row a quantity, JSON only. The trigger's own sessions are left out.
 
     Keys: metric, source, synthesized, unit, distance (relative, KS or Wasserstein-1 over the mean: `distance_kind`), noise (what
-    chance makes of the distance at these sizes; None: unknown), verdict (same, differs, by design) and why. The source's numbers
-    are those of the trace's usable turns, weighted by the chance that the finite run sends them (see `Scene`); within 1%, or
+    chance makes of the distance at these sizes; None: unknown), verdict (same, differs, cannot be told, by design) and why. The
+    source's numbers are those of the trace's usable turns, weighted by the chance that the finite run sends them (see `Scene`); within 1%, or
     within the noise, is the same. Raises ValueError when the workload was not made of this trace.
     """
     scene = Scene.of(trace, workload)
