@@ -44,8 +44,11 @@ def describe_trace(
     from workloads.description import describe
     from workloads.trace import load_trace
 
-    page = _page_path(html, as_json)
-    trace = load_trace(file, source, columns=columns or {})
+    page = _page_path(html, as_json, file)
+    try:
+        trace = load_trace(file, source, columns=columns or {})
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read: {error.strerror or error}") from error
     rows = None
     if against is not None:
         trace, rows = _compared(trace, against)
@@ -58,7 +61,7 @@ def describe_trace(
         _write_page(page, facts, rows, f"The trace {Path(file).name}")
 
 
-def _page_path(html: str | None, as_json: bool) -> Path | None:
+def _page_path(html: str | None, as_json: bool, file: str) -> Path | None:
     if html is None:
         return None
     if as_json:
@@ -66,6 +69,8 @@ def _page_path(html: str | None, as_json: bool) -> Path | None:
     page = Path(html)
     if page.is_dir():
         raise ValueError(f"--html {page}: is a folder; name a file")
+    if page.exists() and (not page.is_file() or (Path(file).exists() and page.samefile(file))):
+        raise ValueError(f"--html {page}: is the trace itself, or no plain file; name another")
     if not page.parent.is_dir():
         raise ValueError(f"--html {page}: no folder {page.parent}")
     return page
@@ -83,6 +88,7 @@ def _write_page(page: Path, facts: Mapping[str, Any], rows: list[dict[str, Any]]
 
 def _compared(trace: "Trace", against: Comparison) -> tuple["Trace", list[dict[str, Any]]]:
     """The trace as the study selects it, and the fidelity rows of one workload made of it."""
+    from flows.study import MAX_PLANNED_REQUESTS
     from workloads.fidelity import fidelity, natural_load_rps
     from workloads.synthesis import synthesize
 
@@ -94,6 +100,9 @@ def _compared(trace: "Trace", against: Comparison) -> tuple["Trace", list[dict[s
         load_rps = natural_load_rps(trace, plan, against.seed)
     if load_rps is None:
         raise ValueError(f"--load is missing: the trace {trace.source!r} has no clock to take it from; give requests a second")
+    planned = load_rps * sum(plan.durations().values())
+    if not planned <= MAX_PLANNED_REQUESTS:
+        raise ValueError(f"--load and --seconds plan {planned:.3g} requests; at most {MAX_PLANNED_REQUESTS:.0e} are allowed")
     return trace, fidelity(trace, synthesize(trace, plan, load_rps, against.seed))
 
 

@@ -167,6 +167,7 @@ def _load_rps(run: Run) -> float:
     load_rps = float(f"{load.fraction * found.c_ref_rps:.6g}")
     run.note(load_rps=load_rps, capacity=asdict(found))
     run.study.check_size(load_rps)
+    run.study.check_enough(load_rps)
     return load_rps
 
 

@@ -279,8 +279,12 @@ class Study(_Strict):
 
     def planned_requests(self, load_rps: float) -> float:
         """First attempts due over all cells at a base load of `load_rps`."""
-        extra_s = max(0.0, float(self.trigger.described().get("k", 1.0)) - 1) * self.trigger.d_s
-        return load_rps * (self.horizon_s + extra_s) * self.arms * len(self.seeds)
+        from workloads.arrivals import mean_factor
+
+        trigger = self.trigger.described()
+        extra_s = (max(0.0, float(trigger.get("k", 1.0)) - 1) + float(trigger.get("share", 0.0))) * self.trigger.d_s
+        bent = max(1.0, mean_factor(self.workload.arrival, 0.0, self.horizon_s, self.seeds[0]))
+        return load_rps * (self.horizon_s * bent + extra_s) * self.arms * len(self.seeds)
 
     def check_size(self, load_rps: float) -> None:
         """StudyError when the study would plan more than MAX_PLANNED_REQUESTS."""
@@ -293,10 +297,14 @@ class Study(_Strict):
 
     def check_enough(self, load_rps: float) -> None:
         """StudyError when the steady phase of a seed would see fewer than MIN_STEADY_REQUESTS."""
-        if load_rps * self.phases.steady_s < MIN_STEADY_REQUESTS:
+        from workloads.arrivals import mean_factor
+
+        begin_s, for_s = self.phases.warmup_s, self.phases.steady_s
+        planned = load_rps * for_s * mean_factor(self.workload.arrival, begin_s, begin_s + for_s, self.seeds[0])
+        if planned < MIN_STEADY_REQUESTS:
             raise StudyError(
-                f"load of {load_rps:g} rps over phases.steady_s = {self.phases.steady_s:g} plans "
-                f"{load_rps * self.phases.steady_s:.2g} requests a seed; at least {MIN_STEADY_REQUESTS} are needed: raise either"
+                f"load of {load_rps:g} rps over phases.steady_s = {for_s:g} plans {planned:.2g} requests a seed; "
+                f"at least {MIN_STEADY_REQUESTS} are needed: raise either (or what workload.arrival makes of it)"
             )
 
     def resolved(self) -> dict[str, Any]:

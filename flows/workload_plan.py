@@ -79,6 +79,10 @@ def synthesize_workload(trace: "Trace", study: Study, load_rps: float, seed: int
     from workloads.synthesis import synthesize
 
     workload = synthesize(trace, plan_of(study), load_rps, seed)
+    if not len(workload.table):
+        raise StudyError(
+            f"load of {load_rps:g} rps with workload.arrival = {study.workload.arrival} plans no request: raise either"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     path = write_workload(workload, folder)
     return PlannedWorkload(path, path.stem, len(workload.table), plan_facts(trace, study))

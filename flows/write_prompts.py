@@ -19,6 +19,8 @@ def write_prompts_file(
     path, target = Path(file), Path(out or f"{Path(file).stem}.prompts.jsonl")
     if not path.is_file():
         raise ValueError(f"{file}: no such file; name a workload (RUN/workloads/*.parquet), or with --as chat a trace")
+    if target.exists() and (not target.is_file() or target.samefile(path)):
+        raise ValueError(f"--out {target}: is the workload itself, or no plain file; name another")
     if form != "ids" and tokenizer is None:
         raise ValueError(f"--as {form} needs --tokenizer: a tokenizer.json, or the folder of a model")
     if tokenizer is None and vocab_size is None:

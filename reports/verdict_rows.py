@@ -28,6 +28,8 @@ _IDENTITY = (
     "cell_id, arm_id, router, policy, reference, guard, client, engine, pool, workload, load_rps, trigger_kind, trigger_words, k,"
     " d_s, seed"
 )
+LOADS = ("placebo", "spike", "long_prompts", "session_stampede", "tenant_hotspot")  # triggers that harm nothing that is open
+OPEN_S = 20  # as TRIM_S, where the trigger takes from the pool what is open
 QUEUE_SLACK = 0.05  # of the TTFT limit
 
 
@@ -158,7 +160,8 @@ def _judged(row: tuple[Any, ...], course: Course, bounds: list[tuple[str, float,
     horizon_s = ends["drain"][0]
     steady = ends.get("steady", (0.0, 0.0))
     trigger = ends.get("trigger", (steady[1], steady[1]))
-    trim_s = min(TRIM_S, (steady[1] - steady[0]) // 4)
+    struck = facts["trigger_kind"] not in LOADS  # the pool loses what is open: it must not count as a normal day's failure
+    trim_s = min(OPEN_S if struck else TRIM_S, (steady[1] - steady[0]) // (2 if struck else 4))
     return Judged(
         identity=tuple(identity),
         calm_arm=calm_arm,

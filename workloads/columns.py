@@ -68,7 +68,7 @@ def write_aside(table: Any, path: Path, **options: Any) -> None:
 class aside_of:
     """A context that gives a temporary name beside `path` and renames it to `path` when the block ends well.
 
-    Otherwise nothing is left, not even a folder that had to be made for it.
+    Otherwise nothing is left, not even a folder that had to be made for it. ValueError where `path` is no plain file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,6 +76,8 @@ class aside_of:
         self._new = [folder for folder in path.absolute().parents if not folder.exists()]
 
     def __enter__(self) -> Path:
+        if (self.path.exists() and not self.path.is_file()) or self.path.is_symlink():
+            raise ValueError(f"{self.path}: is no plain file (a folder, a link or a device); name a file to write")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return self.aside
 

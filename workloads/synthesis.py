@@ -71,6 +71,8 @@ def synthesize(trace: Trace, plan: Plan, load_rps: float, seed: int) -> Workload
 def check_usable(trace: Trace, plan: Plan) -> None:
     """ValueError where `synthesize` could make nothing of this trace under this plan, whatever the load and seed."""
     lengths = session_lengths(trace, plan.pace, 0)
+    if plan.mode == "absolute" and int(lengths.turns.max()) > 1 and np.isnan(trace.gap_s).all() and np.isnan(trace.think_s).all():
+        raise ValueError("mode is 'absolute', but the trace does not tell when later turns come; use mode think")
     horizon_s = sum(plan.durations().values())
     session_arrivals(plan.arrival, 1.0, 0.0, min(horizon_s, 10.0), 0, _clock(trace, plan, lengths))
 

@@ -29,6 +29,10 @@ def load_trace(
     Raises ValueError in one line: unknown name, missing or unknown file, malformed row.
     """
     path, known = _located(name_or_path, source)
+    if columns and known is None and is_conversations_file(path):
+        raise ValueError(
+            f"{path}: columns are mapped ({', '.join(columns)}), but the trace is imported already; map them on import"
+        )
     if known is None and is_conversations_file(path):
         trace = read_conversations(path, texts=texts)
         if source is not None and trace.source != source:

@@ -15,7 +15,7 @@ def fidelity(trace: Trace, workload: Workload) -> list[dict[str, Any]]:
 
     Keys: metric, source, synthesized, unit, distance (relative, KS or Wasserstein-1 over the mean: `distance_kind`), noise (what
     chance makes of the distance at these sizes; None: unknown), verdict (same, differs, cannot be told, by design) and why. The
-    source's numbers are those of the trace's usable turns, weighted by the chance that the finite run sends them (see `Scene`); within 1%, or
+    source's numbers are those of the trace's usable turns, weighted by the chance that the finite run sends them; within 1%, or
     within the noise, is the same. Raises ValueError when the workload was not made of this trace.
     """
     scene = Scene.of(trace, workload)
