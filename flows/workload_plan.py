@@ -69,7 +69,9 @@ def _read(trace: str, source: str | None, columns: tuple[tuple[str, str], ...], 
 
     try:
         return load_trace(trace, source, columns=dict(columns))
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise StudyError(f"workload.trace = {trace!r}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise StudyError(" ".join(str(error).split())) from error
 
 
