@@ -231,7 +231,9 @@ def load_table(rows: Sequence[dict[str, Any]]) -> Table:
         )
         for r in rows
     ]
-    caption = "First attempts due per second: planned and realised, mean over runs; with think times later turns wait for answers."
+    caption = (
+        "First attempts due per second: planned and realised, mean over runs; with think times later turns wait for answers."
+    )
     return Table("load-table", caption, columns, made)
 
 
