@@ -5,7 +5,6 @@ the input ends, the process ends at once, in the middle of a cell too: its write
 """
 
 import argparse
-import gc
 import json
 import os
 import sys
@@ -83,7 +82,6 @@ def _rows(path: Path) -> int:
 
 def serve(lines: TextIO, answers: TextIO) -> None:
     """Answer every line until the input ends."""
-    gc.set_threshold(200_000, 50, 50)  # a cell keeps hundreds of thousands of rows alive: looking through them often is waste
     waiting: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_read, args=(lines, waiting), daemon=True).start()
     while True:

@@ -4,45 +4,85 @@ Both drivers run it: inputs are `on_…`, outputs are calls of `ClientEffects`. 
 due `think_s` after the previous answer ended, successful or not.
 """
 
-from collections.abc import Sequence
+from collections import deque
 from heapq import heappop, heappush
 from typing import Protocol
 
+import numpy as np
+
 from replay.cell import SessionRule
+from replay.prompts import PromptWriter
 from replay.retry import RetryRule
-from workloads.request import Prompt, Request, Segment
+from replay.rows import OpenAttempt
+from workloads.request import Request, Segment
+from workloads.request_table import RequestRows, Row
 from workloads.workload import Workload
 
 INF = float("inf")
-_DUE, _TTFT, _TOTAL = 0, 1, 2
+_DUE, _TOTAL = 0, 2  # kinds of timers: what comes first at one instant; patience for a first token comes between them
 
 
 class Root:
-    """One request of the workload, over all its client attempts. `outcome` is set once: ok, a failure, or censored."""
+    """One request of the workload, over all its client attempts. `outcome` is set once: ok, a failure, or censored.
 
-    __slots__ = ("attempts", "deadline_s", "outcome", "prompt", "request", "scheduled_s", "segments")
+    `recorded` counts its rows. `lost` names the replies that its prompt carries as the trace's own text.
+    """
 
-    def __init__(self, request: Request, scheduled_s: float, segments: tuple[Segment, ...]) -> None:
-        self.request = request
+    __slots__ = (
+        "_rows",
+        "attempts",
+        "deadline_s",
+        "lost",
+        "outcome",
+        "output_tokens",
+        "prompt",
+        "recorded",
+        "reply_id",
+        "request_id",
+        "scheduled_s",
+        "session_id",
+        "tenant",
+        "turns_waiting",
+    )
+
+    def __init__(self, rows: RequestRows, row: Row, scheduled_s: float, prompts: PromptWriter) -> None:
+        self._rows = rows
+        self.request_id, self.session_id, self.tenant, self.reply_id, self.output_tokens = row[:5]
+        deadline_us, _, self.turns_waiting, ids, tokens = row[5:]
         self.scheduled_s = scheduled_s
-        self.segments = segments  # the prompt as the client wrote it
-        self.prompt = Prompt.of(segments)
-        self.deadline_s = INF if request.deadline_s is None else scheduled_s + request.deadline_s
-        self.attempts = 0
+        self.prompt, self.lost = prompts.write(self.request_id, self.session_id, ids, tokens)
+        self.deadline_s = INF if deadline_us < 0 else scheduled_s + deadline_us / 1e6
+        self.attempts = self.recorded = 0
         self.outcome = ""
+
+    @property
+    def request(self) -> Request:
+        """The workload's own row, made when asked for."""
+        return self._rows.request(self.request_id)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The prompt as the client wrote it, made when asked for."""
+        ids, tokens = self._rows.prompt(self.request_id)
+        return tuple(Segment(~i if i in self.lost else i, n) for i, n in zip(ids, tokens, strict=True))
 
 
 class ClientAttempt:
-    """One try of the client, from when it was due until it is answered or given up."""
+    """One try of the client, from when it was due until it is answered or given up. `row` is that of its latest router try.
 
-    __slots__ = ("due_s", "first_token", "number", "rid", "root")
+    `waits`: its first token has not come, and it has not ended.
+    """
+
+    __slots__ = ("due_s", "given_up", "number", "rid", "root", "row", "waits")
 
     def __init__(self, rid: int, root: Root, number: int, due_s: float) -> None:
         self.rid = rid
         self.root = root
         self.number = number
         self.due_s = due_s
-        self.first_token = False
+        self.row: OpenAttempt | None = None
+        self.given_up = False
+        self.waits = True
 
 
 class ClientEffects(Protocol):
@@ -56,32 +96,30 @@ class ClientEffects(Protocol):
 class Client:
     """All sessions of one workload under one retry rule.
 
-    Counts of `roots` after `close`: every request of the workload is in exactly one of ok, failed, censored (its answer was
-    still open at the end), abandoned (its session quit before it was due) or not_due (due after the last phase).
+    `counts` after `close`: every request of the workload is in exactly one of ok, failed, censored (its answer was still open
+    at the end), abandoned (its session quit before it was due) or not_due (due after the last phase).
     """
 
     def __init__(self, workload: Workload, rule: RetryRule, session: SessionRule, seed: int, effects: ClientEffects) -> None:
         if rule.idle_timeout_s is not None:
             raise ValueError("client.idle_timeout_s: no driver watches single chunks yet; it must be null")
-        self._requests = workload.requests
-        self._waiting = _turns_waiting(self._requests)
+        self._rows = rows = workload.table.rows()
+        self._prompts = PromptWriter(rows, session.history)
         self._horizon_s = workload.horizon_s
         self._rule, self._session, self._seed, self._effects = rule, session, seed, effects
         self._timers: list[tuple[float, int, int, int]] = []  # (at_s, kind, request_id or rid, number)
+        self._patience: deque[ClientAttempt] = deque()  # whose first token must come; one timeout for all, so in order of time
+        self._ttft_s = INF if rule.ttft_timeout_s is None else rule.ttft_timeout_s
+        self._limits_total = rule.total_timeout_s is not None
         self._open: dict[int, ClientAttempt] = {}
-        self._roots: dict[int, Root] = {}
-        self._lost: dict[int, set[int]] = {}  # session → reply ids that the client never received
+        self._roots: dict[int, Root] = {}  # without an outcome so far
+        self._started = 0
         self._next_rid = 0
         self._tokens = rule.budget_burst
-        self.counts = {"planned": len(self._requests), "ok": 0, "failed": 0, "censored": 0, "abandoned": 0, "not_due": 0}
-        self.abandoned: list[Request] = []
-        for request in self._requests:
-            if request.arrival_s is None:
-                continue
-            if request.arrival_s < self._horizon_s:
-                heappush(self._timers, (request.arrival_s, _DUE, request.request_id, 1))
-            else:
-                self.counts["not_due"] += 1 + self._waiting[request.request_id]
+        self.counts = {"planned": len(rows), "ok": 0, "failed": 0, "censored": 0, "abandoned": 0, "not_due": 0}
+        self.abandoned: list[int] = []  # request ids
+        self._arrival: Row = (-1,) * 8 + ([], [])
+        self._plan_arrivals(workload)
 
     @property
     def open_attempts(self) -> int:
@@ -89,43 +127,54 @@ class Client:
 
     def next_wake_s(self) -> float:
         """When the next timer is due (inf: nothing will happen any more without an answer)."""
-        timers = self._timers
-        while timers and timers[0][1] != _DUE and not self._is_waiting(timers[0]):
+        timers, patience = self._timers, self._patience
+        at_s = self._arrival_s
+        while timers and timers[0][1] == _TOTAL and timers[0][2] not in self._open:
             heappop(timers)
-        return timers[0][0] if timers else INF
+        if timers and timers[0][0] < at_s:
+            at_s = timers[0][0]
+        while patience and not patience[0].waits:
+            patience.popleft()
+        if patience and patience[0].due_s + self._ttft_s < at_s:
+            at_s = patience[0].due_s + self._ttft_s
+        return at_s
 
     def on_wake(self, now_s: float) -> None:
         """Start what is due, give up what is too late."""
-        timers = self._timers
-        while timers and timers[0][0] <= now_s:
-            timer = heappop(timers)
-            at_s, kind, key, number = timer
-            if kind == _DUE:
-                self._start(self._requests[key], number, at_s, now_s)
-            elif self._is_waiting(timer):
-                self._give_up(self._open[key], now_s)
+        while (at_s := self.next_wake_s()) <= now_s:
+            timer = self._timers[0] if self._timers and self._timers[0][0] == at_s else None
+            if self._arrival_s == at_s and not (timer and timer[:3] < (at_s, _DUE, self._arrival[0])):
+                self._start(self._root(self._next_arrival(), at_s), 1, at_s, now_s)
+            elif timer and timer[1] == _DUE:
+                _, _, key, number = heappop(self._timers)
+                root = self._roots[key] if number > 1 else self._root(self._rows.row(key), at_s)
+                self._start(root, number, at_s, now_s)
+            elif self._patience and self._patience[0].due_s + self._ttft_s == at_s:
+                self._give_up(self._patience.popleft(), now_s)
+            else:
+                self._give_up(self._open[heappop(self._timers)[2]], now_s)
 
     def on_first_token(self, rid: int, now_s: float) -> None:
         attempt = self._open.get(rid)
         if attempt is not None:
-            attempt.first_token = True
+            attempt.waits = False
 
     def on_answer(self, rid: int, ok: bool, now_s: float) -> None:
         """The final answer of a client attempt; answers to attempts that were given up are ignored."""
         attempt = self._open.pop(rid, None)
         if attempt is not None:
-            self._settle(attempt, ok, now_s)
+            attempt.waits = False
+            self._settle(attempt.root, ok, now_s)
 
     def close(self) -> tuple[list[ClientAttempt], list[ClientAttempt]]:
         """The run is over; what is not answered is censored. Returns the open attempts, and those that were not due yet."""
         for root in self._roots.values():
-            if not root.outcome:
-                root.outcome = "censored"
-                self.counts["censored"] += 1
-                self.counts["not_due"] += self._waiting[root.request.request_id]
-        self.counts["scheduled"] = len(self._roots) + len(self.abandoned)
+            root.outcome = "censored"
+            self.counts["not_due"] += root.turns_waiting
+        self.counts["censored"] += len(self._roots)
+        self.counts["scheduled"] = self._started + len(self.abandoned)
         started = list(self._open.values())
-        open_ids = {attempt.root.request.request_id for attempt in started}
+        open_ids = {attempt.root.request_id for attempt in started}
         waiting = [
             ClientAttempt(0, self._roots[key], 0, at_s)
             for at_s, kind, key, _ in sorted(self._timers)
@@ -135,49 +184,67 @@ class Client:
 
     # Inside ------------------------------------------------------------------------------------------------------------
 
-    def _is_waiting(self, timer: tuple[float, int, int, int]) -> bool:
-        attempt = self._open.get(timer[2])
-        return attempt is not None and (timer[1] == _TOTAL or not attempt.first_token)
+    def _plan_arrivals(self, workload: Workload) -> None:
+        """The requests with a time of their own, by time and then by id; what comes after the last phase is not due."""
+        due_s = workload.table.arrival_us / 1e6
+        in_time = np.flatnonzero((due_s >= 0) & (due_s < self._horizon_s))
+        in_time = in_time[np.argsort(due_s[in_time], kind="stable")]
+        self._arrivals_s = iter(due_s[in_time].data)
+        self._arrivals = self._rows.rows(in_time)
+        self._next_arrival()
+        for request_id in np.flatnonzero(due_s >= self._horizon_s).tolist():
+            self.counts["not_due"] += 1 + self._rows.turns_waiting[request_id]
 
-    def _start(self, request: Request, number: int, due_s: float, now_s: float) -> None:
-        root = self._roots.get(request.request_id)
-        if root is None:
-            root = Root(request, due_s, self._segments(request))
-            self._roots[request.request_id] = root
-            if self._rule.budget is not None:
-                self._tokens = min(self._rule.budget_burst, self._tokens + self._rule.budget)
+    def _next_arrival(self) -> Row:
+        """The row that was next, and go on to the one after it."""
+        row = self._arrival
+        self._arrival_s = next(self._arrivals_s, INF)
+        if self._arrival_s < INF:
+            self._arrival = next(self._arrivals)
+        return row
+
+    def _root(self, row: Row, due_s: float) -> Root:
+        """A request begins."""
+        root = self._roots[row[0]] = Root(self._rows, row, due_s, self._prompts)
+        self._started += 1
+        if self._rule.budget is not None:
+            self._tokens = min(self._rule.budget_burst, self._tokens + self._rule.budget)
+        return root
+
+    def _start(self, root: Root, number: int, due_s: float, now_s: float) -> None:
         root.attempts = number
         self._next_rid = rid = self._next_rid + 1
         attempt = self._open[rid] = ClientAttempt(rid, root, number, due_s)
-        self._arm(attempt, now_s)
+        if self._ttft_s < INF:
+            self._patience.append(attempt)
+        if self._limits_total or root.deadline_s < INF:
+            self._limit_total(attempt)
         self._effects.start(attempt, now_s)
 
-    def _arm(self, attempt: ClientAttempt, now_s: float) -> None:
+    def _limit_total(self, attempt: ClientAttempt) -> None:
         """Timeouts run from when the attempt was due; the request's deadline bounds them all."""
-        rule, timers = self._rule, self._timers
-        if rule.ttft_timeout_s is not None:
-            heappush(timers, (attempt.due_s + rule.ttft_timeout_s, _TTFT, attempt.rid, attempt.number))
-        total_s = attempt.root.deadline_s
-        if rule.total_timeout_s is not None:
-            total_s = min(total_s, attempt.due_s + rule.total_timeout_s)
+        total_s, timeout_s = attempt.root.deadline_s, self._rule.total_timeout_s
+        if timeout_s is not None:
+            total_s = min(total_s, attempt.due_s + timeout_s)
         if total_s < INF:
-            heappush(timers, (total_s, _TOTAL, attempt.rid, attempt.number))
+            heappush(self._timers, (total_s, _TOTAL, attempt.rid, attempt.number))
 
     def _give_up(self, attempt: ClientAttempt, now_s: float) -> None:
         del self._open[attempt.rid]
+        attempt.waits = False
         self._effects.give_up(attempt, self._rule.cancel, now_s)
-        self._settle(attempt, False, now_s)
+        self._settle(attempt.root, False, now_s)
 
-    def _settle(self, attempt: ClientAttempt, ok: bool, now_s: float) -> None:
-        root = attempt.root
+    def _settle(self, root: Root, ok: bool, now_s: float) -> None:
         number = root.attempts + 1
         if not ok and (self._rule.max_attempts is None or number <= self._rule.max_attempts):
-            at_s = now_s + self._rule.backoff_before(number, self._seed, root.request.request_id)
+            at_s = now_s + self._rule.backoff_before(number, self._seed, root.request_id)
             if at_s < root.deadline_s and self._pay_for_retry():
-                heappush(self._timers, (at_s, _DUE, root.request.request_id, number))
+                heappush(self._timers, (at_s, _DUE, root.request_id, number))
                 return
         root.outcome = "ok" if ok else "failed"
         self.counts[root.outcome] += 1
+        del self._roots[root.request_id]
         self._next_turn(root, ok, now_s)
 
     def _pay_for_retry(self) -> bool:
@@ -190,53 +257,19 @@ class Client:
         return True
 
     def _next_turn(self, root: Root, ok: bool, now_s: float) -> None:
-        following = root.request.request_id + 1
-        session_id = root.request.session_id
+        prompts, following, waiting = self._prompts, root.request_id + 1, root.turns_waiting
         if not ok:
-            self._lost.setdefault(session_id, set()).add(root.request.reply_id)
-        waiting = self._waiting[root.request.request_id]
+            prompts.lose(root.session_id, root.reply_id)
         if not waiting:
-            if following >= len(self._requests) or self._requests[following].session_id != session_id:
-                self._lost.pop(session_id, None)
+            prompts.forget_after(root.request_id, root.session_id)
             return
-        request = self._requests[following]
         if not ok and self._session.after_failure == "quit":
-            self._abandon(session_id, following, waiting)
+            prompts.forget(root.session_id)
+            self.abandoned += range(following, following + waiting)
+            self.counts["abandoned"] += waiting
             return
-        at_s = now_s + (request.think_s or 0.0)
+        at_s = now_s + max(0, self._rows.think_us[following]) / 1e6
         if at_s < self._horizon_s:
             heappush(self._timers, (at_s, _DUE, following, 1))
         else:
             self.counts["not_due"] += waiting
-
-    def _abandon(self, session_id: int, first: int, turns: int) -> None:
-        self._lost.pop(session_id, None)
-        self.abandoned += self._requests[first : first + turns]
-        self.counts["abandoned"] += turns
-
-    def _segments(self, request: Request) -> tuple[Segment, ...]:
-        """The prompt as this client can write it: a reply it never received (or, with `history: trace`, any reply) is the
-        trace's own text, which no engine has generated: another content id of the same length."""
-        if self._session.history == "trace":
-            replies = {r.reply_id for r in self._turns_before(request)}
-        else:
-            replies = self._lost.get(request.session_id, set())
-        if not replies:
-            return request.segments
-        return tuple(Segment(~s.content_id, s.tokens) if s.content_id in replies else s for s in request.segments)
-
-    def _turns_before(self, request: Request) -> list[Request]:
-        first = request.request_id
-        while first > 0 and self._requests[first - 1].session_id == request.session_id:
-            first -= 1
-        return list(self._requests[first : request.request_id])
-
-
-def _turns_waiting(requests: Sequence[Request]) -> list[int]:
-    """For each request, how many later turns of its session come only after it has ended: those without a time of their own."""
-    waiting = [0] * len(requests)
-    for i in range(len(requests) - 2, -1, -1):
-        following = requests[i + 1]
-        if following.session_id == requests[i].session_id and following.arrival_s is None:
-            waiting[i] = 1 + waiting[i + 1]
-    return waiting

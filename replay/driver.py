@@ -1,15 +1,13 @@
 """What both drivers do alike: they put client and router together, hand attempts one way and answers the other, and keep the
 books. It knows no clock and no transport: a driver adds `send`, `abort`, `probe` and the passing of time."""
 
-from collections.abc import Sequence
-
 from replay.cell import Cell
 from replay.client import Client, ClientAttempt
 from replay.ledger import Ledger
-from replay.recorder import Recorder, decision_row
+from replay.recorder import Recorder
 from replicas.view import ReplicaView
 from routers.factory import build_router
-from routers.policy import Decision, RoutedRequest, Truth
+from routers.policy import Truth
 from routers.tries import RequestEnd, Try
 from workloads.workload import Workload
 
@@ -18,7 +16,7 @@ class Driver:
     """One run of one cell: a client, a router, and the ledger between them."""
 
     def __init__(self, cell: Cell, workload: Workload, recorder: Recorder) -> None:
-        self._cell, self._recorder = cell, recorder
+        self._cell, self._workload, self._recorder = cell, workload, recorder
         self._end_s = workload.horizon_s + cell.drain_s
         self._ledger = Ledger(recorder, cell.max_tokens)
         self.client = Client(workload, cell.client, cell.session, cell.seed, self)
@@ -30,7 +28,7 @@ class Driver:
             self,
             cell.seed,
             truth=self._truth(),
-            on_decision=self._on_decision if cell.record_decisions else None,
+            on_decision=recorder.decision if cell.record_decisions else None,
         )
 
     # What the client asks for
@@ -64,12 +62,7 @@ class Driver:
         """The pool's true state, where a driver can know it."""
         return None
 
-    def _on_decision(
-        self, request: RoutedRequest, decision: Decision, router_try: int, seen: Sequence[ReplicaView], now_s: float
-    ) -> None:
-        self._recorder.decisions.append(decision_row(request, decision, router_try, seen, now_s))
-
     def _close_books(self) -> None:
         """The run is over: what is still open is censored, what was never sent is said."""
         self._ledger.close(*self.client.close())
-        self._recorder.abandoned(self.client.abandoned)
+        self._recorder.abandoned(self.client.abandoned, self._workload.table.prompt_tokens)

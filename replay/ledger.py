@@ -2,7 +2,7 @@
 
 from replay.client import ClientAttempt
 from replay.recorder import Recorder, to_us
-from replay.rows import Attempt
+from replay.rows import OpenAttempt
 from routers.policy import RoutedRequest
 from routers.tries import RequestEnd, Try
 
@@ -17,19 +17,17 @@ class Ledger:
         self._recorder = recorder
         self._max_tokens = max_tokens
         self._attempts: dict[int, ClientAttempt] = {}
-        self._row_of: dict[int, Attempt] = {}  # the row of a rid's latest router try
-        self._given_up: set[int] = set()
 
     def start(self, attempt: ClientAttempt) -> RoutedRequest:
         """Register a client attempt; returns what the router may know of it."""
         self._attempts[attempt.rid] = attempt
-        root, request = attempt.root, attempt.root.request
+        root = attempt.root
         return RoutedRequest(
             attempt.rid,
-            request.request_id,
+            root.request_id,
             attempt.number,
-            request.session_id,
-            request.tenant,
+            root.session_id,
+            root.tenant,
             root.prompt,
             self._max_tokens,
             root.deadline_s,
@@ -40,51 +38,52 @@ class Ledger:
 
     def output_tokens(self, rid: int) -> int:
         """The true output length: the trace's, or `max_tokens` where that is less."""
-        return min(self._attempts[rid].root.request.output_tokens, self._max_tokens)
+        return min(self._attempts[rid].root.output_tokens, self._max_tokens)
 
-    def open_try(self, attempt: Try, now_s: float) -> Attempt:
+    def open_try(self, attempt: Try, now_s: float) -> OpenAttempt:
         """The row of a try that is being sent. The decode half of a PD pair goes on in the row of its prefill."""
-        rid = attempt.request.rid
-        if attempt.stage == "decode":
-            return self._row_of[rid]
-        decision, row = attempt.decision, self._row_of.get(rid)
+        client_attempt = self._attempts[attempt.request.rid]
+        row, decision = client_attempt.row, attempt.decision
+        if row is not None and attempt.stage == "decode":
+            return row
         if row is not None and row.sent_us is None:  # the client gave up while the router held it: that row is this try
-            row.client_attempt, row.router_try = self._attempts[rid].number, attempt.router_try
+            row.client_attempt, row.router_try = client_attempt.number, attempt.router_try
             row.replica_id, row.prefill_id, row.sent_us = decision.replica_id, decision.prefill_id, to_us(now_s)
             row.error = "client gave up before it was sent"
             return row
-        row = self._recorder.open_row(self._attempts[rid], attempt.router_try, decision.replica_id, decision.prefill_id, now_s)
-        self._row_of[rid] = row
-        if rid in self._given_up:
+        row = self._recorder.open_row(client_attempt, attempt.router_try, decision.replica_id, decision.prefill_id, now_s)
+        self._hold(client_attempt, row)
+        if client_attempt.given_up:
             self.end_row(row, now_s, "timeout", 0, "client gave up before it was sent")
         return row
 
-    def first_token(self, row: Attempt, now_s: float) -> bool:
+    def first_token(self, row: OpenAttempt, now_s: float) -> bool:
         """Note the first token; False when the client is not waiting for it any more."""
         if row.ended_us is not None:
             return False
-        row.first_token_us = to_us(now_s)
+        row.first_token_us = round(now_s * 1e6)
         return True
 
-    def end_row(self, row: Attempt, now_s: float, outcome: str, status: int, error: str) -> None:
+    def end_row(self, row: OpenAttempt, now_s: float, outcome: str, status: int, error: str) -> None:
         """The client's end of a row; the first one counts."""
         if row.ended_us is None:
-            row.ended_us, row.outcome, row.status, row.error = to_us(now_s), outcome, status, error
+            row.ended_us, row.outcome, row.status, row.error = round(now_s * 1e6), outcome, status, error
 
     def give_up(self, attempt: ClientAttempt, cancel: bool, now_s: float) -> None:
         """The client's patience is over: its open row ends, or a row says that nothing was under way for it."""
-        row = self._row_of.get(attempt.rid)
+        row = attempt.row
         if row is None or row.ended_us is not None:  # held in the router, or between two router tries
-            row = self._row_of[attempt.rid] = self._unsent_row(attempt)
+            row = self._unsent_row(attempt)
+            self._hold(attempt, row)
         self.end_row(row, now_s, "timeout", 0, "client gave up")
         if cancel:
             self._forget(attempt.rid)
         else:
-            self._given_up.add(attempt.rid)
+            attempt.given_up = True
 
     def answer(self, rid: int, end: RequestEnd, now_s: float) -> None:
         """The router's last word on a client attempt."""
-        if end.last_try is None and rid not in self._given_up:  # it never reached a replica
+        if end.last_try is None and not self._attempts[rid].given_up:  # it never reached a replica
             row = self._recorder.open_row(self._attempts[rid], 0, None, None, None)
             self.end_row(row, now_s, "refused", end.status, end.error)
         self._forget(rid)
@@ -94,18 +93,24 @@ class Ledger:
         for attempt in waiting:
             self._recorder.open_row(attempt, 0, None, None, None).error = "waiting for its next attempt"
         for attempt in started:
-            row = self._row_of.get(attempt.rid)
-            if row is None or row.ended_us is not None:
+            if attempt.row is None or attempt.row.ended_us is not None:
                 self._unsent_row(attempt).error = "held in the router"
 
-    def _unsent_row(self, attempt: ClientAttempt) -> Attempt:
+    def _unsent_row(self, attempt: ClientAttempt) -> OpenAttempt:
         """The row of an attempt that is at no replica; after an earlier try it is no attempt of its own (`client_attempt` 0)."""
         row = self._recorder.open_row(attempt, 0, None, None, None)
-        if attempt.rid in self._row_of:
+        if attempt.row is not None:
             row.client_attempt = 0
         return row
 
+    def _hold(self, attempt: ClientAttempt, row: OpenAttempt) -> None:
+        """From now on this is the row of the attempt."""
+        if attempt.row is not None:
+            attempt.row.held -= 1
+        attempt.row = row
+        row.held += 1
+
     def _forget(self, rid: int) -> None:
-        self._attempts.pop(rid, None)
-        self._row_of.pop(rid, None)
-        self._given_up.discard(rid)
+        row = self._attempts.pop(rid).row
+        if row is not None:
+            row.held -= 1

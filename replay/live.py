@@ -1,7 +1,8 @@
 """The wall-clock driver: the same client, router, policy and guards as in virtual time, against replicas on loopback HTTP.
 
-First form: one process, the router inside it, replicas that speak `replicas.served`'s dialect, no samples of their gauges, and
-no word on the work of an attempt that was hung up. It decides nothing.
+First form: one process, the router inside it, no samples of the replicas' gauges, and no word on the work of an attempt that
+was hung up. Replicas are spoken to as any OpenAI-compatible engine; prompts are token ids, and a later turn repeats those that
+the engine returned. It decides nothing.
 """
 
 import asyncio
@@ -14,15 +15,28 @@ from replay.cell import Cell
 from replay.client import INF
 from replay.driver import Driver
 from replay.recorder import Recorder, to_us
-from replay.rows import Attempt
+from replay.rows import OpenAttempt
 from replay.stream import NoGauges, StreamEnd, fetch_gauges, stream_completion
 from replicas.view import Observation
 from routers.tries import RequestEnd, Try
+from workloads.prompts.token_ids import Ids, prompt_ids, segment_ids
+from workloads.prompts.vocabulary import Vocabulary
+from workloads.request import Request, Segment
 from workloads.workload import Workload
+
+VOCABULARY_SIZE = 32_000  # no model of today has fewer ids
+_GAUGES = {
+    "waiting": ("vllm:num_requests_waiting", "sglang:num_queue_reqs"),
+    "running": ("vllm:num_requests_running", "sglang:num_running_reqs"),
+    "kv_used": ("vllm:kv_cache_usage_perc", "sglang:token_usage"),
+}
 
 
 class LiveRun(Driver):
-    """One cell in wall time against replicas listening on `ports`; time 0 is `epoch_s` of the event loop's clock."""
+    """One cell in wall time against replicas listening on `ports`; time 0 is `epoch_s` of the event loop's clock.
+
+    `vocabulary`: the token ids that their model takes.
+    """
 
     def __init__(
         self,
@@ -31,10 +45,13 @@ class LiveRun(Driver):
         ports: Sequence[int],
         recorder: Recorder,
         epoch_s: float,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         if workload.events:
             raise ValueError(f"events are executed in virtual time only so far; the workload has {len(workload.events)}")
         self._ports, self._epoch_s = ports, epoch_s
+        self._vocabulary = vocabulary or Vocabulary.of_size(VOCABULARY_SIZE)
+        self._replies: dict[int, Ids] = {}  # content id → what an engine said
         self._streams: dict[int, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._fault: BaseException | None = None
@@ -94,7 +111,9 @@ class LiveRun(Driver):
 
     def send(self, attempt: Try, now_s: float) -> None:
         row = self._ledger.open_try(attempt, now_s)
-        self._streams[attempt.try_id] = self._spawn(self._stream(attempt, row, self._body(attempt)))
+        row.held += 1
+        task = self._streams[attempt.try_id] = self._spawn(self._stream(attempt, row, self._body(attempt)))
+        task.add_done_callback(lambda _: _let_go(row))
 
     def abort(self, try_id: int, now_s: float) -> None:
         task = self._streams.pop(try_id, None)
@@ -111,21 +130,30 @@ class LiveRun(Driver):
     # One try -----------------------------------------------------------------------------------------------------------
 
     def _body(self, attempt: Try) -> dict[str, object]:
-        root = self._ledger.attempt(attempt.request.rid).root
-        stage = attempt.stage
+        root, stage = self._ledger.attempt(attempt.request.rid).root, attempt.stage
         body: dict[str, object] = {
-            "prompt_segments": [[s.content_id, s.tokens] for s in root.segments],
-            "reply_id": root.request.reply_id,
+            "prompt": prompt_ids(root.segments, self._vocabulary, self._replies).tolist(),
             "max_tokens": 1 if stage == "prefill" else self._ledger.output_tokens(attempt.request.rid),
             "ignore_eos": True,
             "stream": True,
+            "stream_options": {"include_usage": True},
+            "return_token_ids": True,
         }
         if stage != "serve":
             body["kv_transfer_params"] = {"do_remote_decode": stage == "prefill", "do_remote_prefill": stage == "decode"}
         return body
 
-    async def _stream(self, attempt: Try, row: Attempt, body: dict[str, object]) -> None:
+    def _keep_reply(self, request: Request, made: list[int]) -> None:
+        """What the session's later turns will repeat; beyond the tokens that were made, the trace's reply is made up."""
+        if len(made) > request.output_tokens:
+            return
+        reply = segment_ids(Segment(request.reply_id, request.output_tokens), self._vocabulary)
+        reply[: len(made)] = made
+        self._replies[request.reply_id] = reply
+
+    async def _stream(self, attempt: Try, row: OpenAttempt, body: dict[str, object]) -> None:
         rid, try_id = attempt.request.rid, attempt.try_id
+        request = self._ledger.attempt(rid).root.request
 
         def on_first_chunk() -> None:
             if attempt.stage == "prefill":
@@ -138,11 +166,13 @@ class LiveRun(Driver):
         end = await stream_completion(self._ports[attempt.replica_id], body, on_first_chunk)
         now_s = self.now_s()
         self._streams.pop(try_id, None)
+        if end.ok and attempt.stage != "prefill":
+            self._keep_reply(request, end.token_ids)
         self._settle_row(row, attempt, end, now_s)
         self.router.on_try_end(try_id, end.ok, end.status, now_s, end.error)
         self._changed.set()
 
-    def _settle_row(self, row: Attempt, attempt: Try, end: StreamEnd, now_s: float) -> None:
+    def _settle_row(self, row: OpenAttempt, attempt: Try, end: StreamEnd, now_s: float) -> None:
         usage, ok = end.usage, end.ok
         row.engine_ended_us = to_us(now_s)
         if ok:
@@ -164,15 +194,14 @@ class LiveRun(Driver):
     async def _observe(self, replica_id: int) -> Observation:
         began_s = self.now_s()
         gauges = await fetch_gauges(self._ports[replica_id])
-        try:
-            return Observation(
-                waiting=int(gauges["vllm:num_requests_waiting"]),
-                running=int(gauges["vllm:num_requests_running"]),
-                kv_used=gauges["vllm:kv_cache_usage_perc"],
-                latency_s=gauges.get("stampede:latency_seconds", self.now_s() - began_s),
-            )
-        except KeyError as error:
-            raise NoGauges(f"replica {replica_id}: no gauge {error}") from error
+        seen = {}
+        for what, names in _GAUGES.items():
+            name = next((n for n in names if n in gauges), None)
+            if name is None:
+                raise NoGauges(f"replica {replica_id}: no gauge {' or '.join(names)}")
+            seen[what] = gauges[name]
+        latency_s = gauges.get("stampede:latency_seconds", self.now_s() - began_s)
+        return Observation(int(seen["waiting"]), int(seen["running"]), seen["kv_used"], latency_s)
 
     async def _probe(self, replica_id: int) -> None:
         try:
@@ -186,3 +215,7 @@ class LiveRun(Driver):
             with contextlib.suppress(NoGauges):  # no answer: the view keeps its old news, which grows older
                 self.router.on_observation(replica_id, await self._observe(replica_id), self.now_s())
             await asyncio.sleep(self._cell.poll_after_s(replica_id, number))
+
+
+def _let_go(row: OpenAttempt) -> None:
+    row.held -= 1

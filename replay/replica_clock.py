@@ -117,6 +117,9 @@ class ClockedReplica:
     def cancel(self, sequence: EngineSequence, now_s: float) -> None:
         self._engine.cancel(sequence, self._hear(now_s))
 
+    def fetched(self, sequence: EngineSequence, now_s: float) -> None:
+        self._engine.fetched(sequence, self._hear(now_s))
+
     def on_wake(self, now_s: float) -> list[EngineSequence]:
         self._run_s, self._own_s = now_s, self._engine.next_s
         return self._engine.on_wake(self._own_s)

@@ -39,6 +39,25 @@ class Attempt:
     error: str
 
 
+class OpenAttempt(Attempt):
+    """A row while it may still be written: `held` counts who may (the ledger for its client, an engine for its try)."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, request_id: int, attempt: int, client_attempt: int, router_try: int, prompt_tokens: int) -> None:
+        self.request_id = request_id
+        self.attempt = attempt
+        self.client_attempt = client_attempt
+        self.router_try = router_try
+        self.prompt_tokens = prompt_tokens
+        self.replica_id = self.prefill_id = None
+        self.scheduled_us = self.sent_us = self.first_token_us = self.ended_us = self.engine_ended_us = self.max_gap_us = None
+        self.cached_tokens = self.prefilled_tokens = self.decoded_tokens = self.output_tokens = self.status = 0
+        self.outcome = "censored"
+        self.error = ""
+        self.held = 0
+
+
 @dataclass(slots=True)
 class ReplicaSample:
     """One replica's gauges at one second; counters (`prefix_*`, `preemptions`) run from the start of the cell."""

@@ -9,6 +9,7 @@ from typing import Any
 import httptools
 
 GAUGES_TIMEOUT_S = 5.0
+_HEAD = b"POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _BROKEN = (OSError, httptools.HttpParserError, ValueError)
 
 
@@ -19,11 +20,13 @@ class NoGauges(Exception):
 @dataclass
 class StreamEnd:
     """How a stream ended. `status`: the HTTP status, the code of an error event inside the stream (engines refuse a stream as
-    HTTP 200 with one), or 0 where the connection was lost. `usage` as the engine counted; `max_gap_s` between chunks."""
+    HTTP 200 with one), or 0 where the connection was lost. `usage` as the engine counted; `token_ids` where it returned them;
+    `max_gap_s` between chunks."""
 
     status: int = 0
     done: bool = False
     usage: dict[str, Any] = field(default_factory=dict)
+    token_ids: list[int] = field(default_factory=list)
     error: str = ""
     max_gap_s: float = 0.0
 
@@ -72,8 +75,7 @@ async def stream_completion(port: int, body: dict[str, Any], on_first_chunk: Cal
         return end
     try:
         payload = json.dumps(body).encode()
-        head = f"POST /v1/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(payload)}\r\n\r\n"
-        writer.write(head.encode() + payload)
+        writer.write(_HEAD % len(payload) + payload)
         last_s: float | None = None
         while not (answer.complete or end.done):
             try:
@@ -102,7 +104,9 @@ def _chunks(events: list[bytes], end: StreamEnd) -> int:
             end.error = str(event["error"])
             end.status = int(event["error"].get("code", 500)) if isinstance(event["error"], dict) else 500
         end.usage = event.get("usage") or end.usage
-        chunks += bool(event.get("choices"))
+        for choice in event.get("choices") or ():
+            chunks += 1
+            end.token_ids += choice.get("token_ids") or ()
     return chunks
 
 
@@ -137,11 +141,11 @@ async def fetch_gauges(port: int) -> dict[str, float]:
         async with asyncio.timeout(GAUGES_TIMEOUT_S):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
-                writer.write(b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+                writer.write(b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")
                 text = (await reader.read()).partition(b"\r\n\r\n")[2].decode()
             finally:
                 writer.close()
-        lines = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
-        return {name.partition("{")[0]: float(value) for name, value, *_ in lines}
+        lines = [line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#")]
+        return {name.partition("{")[0]: float(value) for name, _, value in lines}
     except (OSError, TimeoutError, ValueError) as error:
         raise NoGauges(f"port {port}: {' '.join(str(error).split()) or type(error).__name__}") from error

@@ -13,9 +13,10 @@ from replay.cell import Cell
 from replay.client import INF
 from replay.driver import Driver
 from replay.faults import Faults
+from replay.memory import uncollected
 from replay.recorder import Recorder, to_us
 from replay.replica_clock import ClockedReplica
-from replay.rows import Attempt, ReplicaSample
+from replay.rows import OpenAttempt, ReplicaSample
 from replay.truth import PoolTruth
 from replicas.engine import Engine
 from replicas.profile import EngineProfile
@@ -29,6 +30,16 @@ from workloads.workload import Workload
 PROBE_ROUND_TRIP_S = 0.001
 CONNECTION_LOST = "connection lost: replica killed"
 REFUSALS = {400: "prompt longer than the context", 503: "engine queue full"}
+DROPS = {500: ("error", "out of KV memory"), 503: ("refused", "engine queue timeout")}
+
+
+class Served(EngineSequence):
+    """A try inside an engine."""
+
+    __slots__ = ("replica_id", "rid", "row")
+    replica_id: int
+    rid: int
+    row: OpenAttempt
 
 
 class VirtualRun(Driver):
@@ -43,7 +54,8 @@ class VirtualRun(Driver):
         self._replicas: Sequence[Engine | ClockedReplica] = self._faults.replicas if self._faults else self.engines
         self._engine_due: list[tuple[float, int]] = []
         self._engine_next = [INF] * len(self.engines)
-        self._live: dict[int, tuple[EngineSequence, Attempt, int, int]] = {}  # try → its sequence, row, replica, rid
+        self._live: dict[int, Served] = {}  # by try
+        self._pinned: dict[int, Served] = {}  # by rid: prefilled, and its KV not fetched yet
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = count()
         super().__init__(cell, workload, recorder)
@@ -60,65 +72,72 @@ class VirtualRun(Driver):
 
     def run(self) -> float:
         """Returns the virtual second at which it ended."""
-        client, router, timers = self.client, self.router, self._timers
+        with uncollected():
+            ended_s = self._run()
+        self._close(ended_s)
+        return ended_s
+
+    def _run(self) -> float:
+        client, router, timers, end_s = self.client, self.router, self._timers, self._end_s
+        next_engine_s, wake_engine, router_wakes = self._next_engine_s, self._wake_engine, router.may_wake
         now_s = 0.0
         while True:
-            engine_s = self._next_engine_s()
-            router_s, client_s = router.next_wake_s(), client.next_wake_s()
+            engine_s, client_s = next_engine_s(), client.next_wake_s()
+            router_s = router.next_wake_s() if router_wakes else INF
             next_s = min(engine_s, router_s, client_s)
             if next_s == INF and not client.open_attempts:
-                break
+                return now_s
             timer_s = timers[0][0]  # samples and polls never run dry
             if timer_s < next_s:
                 next_s = timer_s
-            if next_s > self._end_s:
-                now_s = self._end_s
-                break
+            if next_s > end_s:
+                return end_s
             now_s = next_s
             if engine_s == now_s:
-                self._wake_engine(now_s)
+                wake_engine(now_s)
             elif router_s == now_s:
                 router.on_wake(now_s)
             elif timer_s == now_s:
                 heappop(timers)[2](now_s)
             else:
                 client.on_wake(now_s)
-        self._close(now_s)
-        return now_s
 
     # What the router asks for ------------------------------------------------------------------------------------------
 
     def send(self, attempt: Try, now_s: float) -> None:
-        rid, replica = attempt.request.rid, self._replicas[attempt.replica_id]
+        rid, replica_id, stage = attempt.request.rid, attempt.replica_id, attempt.stage
         row = self._ledger.open_try(attempt, now_s)
         if self._faults is not None:
-            refusal = self._faults.refusal(attempt.replica_id, attempt.request, now_s)
+            refusal = self._faults.refusal(replica_id, attempt.request, now_s)
             if refusal is not None:
                 self._refuse(attempt, row, *refusal, now_s)
                 return
-        root = self._ledger.attempt(rid).root
-        sequence = EngineSequence(
-            attempt.try_id, root.prompt, root.request.reply_id, self._ledger.output_tokens(rid), attempt.stage
-        )
-        transfer_s = replica.profile.kv_transfer_s_per_token * root.prompt.tokens if attempt.stage == "decode" else 0.0
-        status = replica.submit(sequence, now_s, transfer_s)
+        root, replica = self._ledger.attempt(rid).root, self._replicas[replica_id]
+        output_tokens = self._ledger.output_tokens(rid)
+        served = Served(
+            attempt.try_id, root.prompt, root.reply_id, output_tokens, stage, self._cell.max_tokens, root.tenant
+        )  # where the engine's policy is by priority, it is the tenant's number
+        transfer_s = replica.profile.kv_transfer_s(root.prompt.tokens) if stage == "decode" else 0.0
+        status = replica.submit(served, now_s, transfer_s)
         if status != 200:
             self._refuse(attempt, row, status, REFUSALS[status], now_s)
             return
-        self._live[attempt.try_id] = (sequence, row, attempt.replica_id, rid)
-        self._note_engine(attempt.replica_id)
+        served.replica_id, served.rid, served.row = replica_id, rid, row
+        row.held += 1
+        self._live[attempt.try_id] = served
+        self._note_engine(replica_id)
 
-    def _refuse(self, attempt: Try, row: Attempt, status: int, error: str, now_s: float) -> None:
+    def _refuse(self, attempt: Try, row: OpenAttempt, status: int, error: str, now_s: float) -> None:
         row.engine_ended_us = to_us(now_s)
         self._ledger.end_row(row, now_s, "refused", status, error)
+        self._pinned.pop(attempt.request.rid, None)  # nobody will fetch it
         self.router.on_try_end(attempt.try_id, False, status, now_s, error)
 
     def abort(self, try_id: int, now_s: float) -> None:
         live = self._live.get(try_id)
         if live is not None:
-            sequence, _, replica_id, _ = live
-            self._replicas[replica_id].cancel(sequence, now_s)
-            self._note_engine(replica_id)
+            self._replicas[live.replica_id].cancel(live, now_s)
+            self._note_engine(live.replica_id)
 
     def probe(self, replica_id: int, now_s: float) -> None:
         def answer(now_s: float) -> None:
@@ -131,53 +150,75 @@ class VirtualRun(Driver):
 
     def _wake_engine(self, now_s: float) -> None:
         replica_id = heappop(self._engine_due)[1]
-        self._engine_next[replica_id] = INF
-        own_s = self.engines[replica_id].next_s
+        own_s = now_s if self._faults is None else self.engines[replica_id].next_s  # an event may bend the engine's own time
         touched = self._replicas[replica_id].on_wake(now_s)
+        self._engine_next[replica_id] = INF
         self._note_engine(replica_id)
         for sequence in touched:
-            self._on_touched(sequence, own_s, now_s)
+            served = self._live[sequence.try_id]
+            if served.first_token_s == own_s and served.stage != "prefill" and served.state != State.CANCELLED:
+                self._relay_first_token(served, now_s)
+            if served.ended_s is not None:  # else decoding, or preempted at this very boundary
+                self._on_ended(served, now_s)
 
-    def _on_touched(self, sequence: EngineSequence, own_s: float, now_s: float) -> None:
-        """`own_s`: the engine's own time, which is `now_s` unless an event bends it."""
-        _, row, _, rid = self._live[sequence.try_id]
-        relayed = sequence.stage != "prefill" and sequence.state != State.CANCELLED
-        if relayed and sequence.first_token_s == own_s:
-            self.router.on_first_token(sequence.try_id, now_s)
-            if self._ledger.first_token(row, now_s):
-                self.client.on_first_token(rid, now_s)
-        if sequence.ended_s is None:  # decoding, or preempted at this very boundary
-            return
-        del self._live[sequence.try_id]
-        row.engine_ended_us = to_us(now_s)
-        self._settle_row(row, sequence, sequence.generated)
-        if sequence.state == State.FINISHED:
-            if relayed and row.ended_us is None:
-                row.output_tokens = sequence.generated
+    def _relay_first_token(self, served: Served, now_s: float) -> None:
+        if self._pinned:
+            self._fetch(served.rid, now_s)
+        self.router.on_first_token(served.try_id, now_s)
+        if self._ledger.first_token(served.row, now_s):
+            self.client.on_first_token(served.rid, now_s)
+
+    def _fetch(self, rid: int, now_s: float) -> None:
+        """The replica that decodes has started: the one that prefilled need not keep the KV any more."""
+        prefilled = self._pinned.pop(rid, None)
+        if prefilled is not None:
+            self._replicas[prefilled.replica_id].fetched(prefilled, now_s)
+            self._note_engine(prefilled.replica_id)
+
+    def _on_ended(self, served: Served, now_s: float) -> None:
+        """The engine is through with it: finished, cancelled, or dropped."""
+        row, try_id = served.row, served.try_id
+        del self._live[try_id]
+        row.held -= 1
+        row.engine_ended_us = round(now_s * 1e6)
+        self._settle_row(row, served, served.generated)
+        if served.stage == "decode":
+            self._pinned.pop(served.rid, None)  # cancelled or dropped before it fetched the KV: that waits for its timeout
+        if served.state == State.DROPPED:
+            outcome, error = DROPS[served.status]
+            self._ledger.end_row(row, now_s, outcome, served.status, error)
+            self.router.on_try_end(try_id, False, served.status, now_s, error)
+        if served.state == State.FINISHED:
+            if served.stage == "prefill" and self._replicas[served.replica_id].profile.kv_pin_timeout_s:
+                self._pinned[served.rid] = served
+            if served.stage != "prefill" and row.ended_us is None:
+                row.output_tokens = served.generated
                 self._ledger.end_row(row, now_s, "ok", 200, "")
-            self.router.on_try_end(sequence.try_id, True, 200, now_s)
+            self.router.on_try_end(try_id, True, 200, now_s)
 
-    def _settle_row(self, row: Attempt, sequence: EngineSequence, generated: int) -> None:
+    def _settle_row(self, row: OpenAttempt, sequence: EngineSequence, generated: int) -> None:
         """The engine's side of a row: what it computed, wanted or not."""
         row.prefilled_tokens += sequence.prefilled_tokens
         row.decoded_tokens += generated
         if sequence.stage != "decode":
             row.cached_tokens = sequence.cached_tokens
         if sequence.stage != "prefill" and sequence.generated > 1:
-            row.max_gap_us = to_us(sequence.max_gap_s)
+            row.max_gap_us = round(sequence.max_gap_s * 1e6)
 
     def _lose(self, replica: ClockedReplica, now_s: float) -> int:
         """A replica dies: what it had computed is on its tries' rows, then they end with an error. Returns how many they were."""
-        lost = [(try_id, live[0], live[1]) for try_id, live in self._live.items() if live[2] == replica.replica_id]
-        for try_id, sequence, row in lost:
-            del self._live[try_id]
+        lost = [served for served in self._live.values() if served.replica_id == replica.replica_id]
+        for served in lost:
+            row = served.row
+            del self._live[served.try_id]
+            row.held -= 1
             row.engine_ended_us = to_us(now_s)
-            self._settle_row(row, sequence, replica.generated(sequence, now_s))
+            self._settle_row(row, served, replica.generated(served, now_s))
             self._ledger.end_row(row, now_s, "error", 0, CONNECTION_LOST)
         replica.kill(now_s)
         self._note_engine(replica.replica_id)
-        for try_id, _, _ in lost:
-            self.router.on_try_end(try_id, False, 0, now_s, CONNECTION_LOST)
+        for served in lost:
+            self.router.on_try_end(served.try_id, False, 0, now_s, CONNECTION_LOST)
         return len(lost)
 
     def _note_engine(self, replica_id: int) -> None:
@@ -240,7 +281,7 @@ class VirtualRun(Driver):
     def _close(self, now_s: float) -> None:
         """Whatever is still open is censored; the engine's work for it is counted."""
         self._close_books()
-        for sequence, row, replica_id, _ in self._live.values():
-            self._settle_row(row, sequence, self._replicas[replica_id].generated(sequence, now_s))
+        for served in self._live.values():
+            self._settle_row(served.row, served, self._replicas[served.replica_id].generated(served, now_s))
         if self._faults is not None:
             self._faults.close(now_s)

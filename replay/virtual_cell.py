@@ -47,7 +47,7 @@ def run_cell(cell: Cell, folder: Path) -> None:
         "conserved": True,
         "ended_s": ended_s,
         "events": run.events_done,
-        "attempts": len(recorder.attempts),
+        "attempts": len(recorder.attempt_log),
         "steps": sum(e.counters.steps for e in run.engines),
         "code_hash": code_hash(),
         "cpu_s": time.process_time() - cpu_began,
@@ -60,19 +60,23 @@ def run_cell(cell: Cell, folder: Path) -> None:
 
 def check_conservation(counts: dict[str, int], recorder: Recorder) -> None:
     """Scheduled = ok + failed + abandoned + censored, and the rows say the same: nothing lost, nothing twice."""
+    import numpy as np
+    import pyarrow.compute as pc
+
     parts = counts["ok"] + counts["failed"] + counts["abandoned"] + counts["censored"]
-    answered = [r.request_id for r in recorder.attempts if r.outcome == "ok"]
-    censored = {r.request_id for r in recorder.attempts if r.outcome == "censored"}
-    seen = len({r.request_id for r in recorder.attempts})
+    rows = recorder.attempt_log.table()
+    ids, outcomes = rows["request_id"].to_numpy(), rows["outcome"]
+    answered, censored = (ids[pc.equal(outcomes, outcome).to_numpy()] for outcome in ("ok", "censored"))
+    n_ok, n_censored, seen = len(np.unique(answered)), len(np.unique(censored)), len(np.unique(ids))
     problems = []
     if counts["scheduled"] != parts:
         problems.append(f"scheduled {counts['scheduled']} is not the sum of its parts {parts}")
     if counts["planned"] != counts["scheduled"] + counts["not_due"]:
         problems.append(f"planned {counts['planned']} is not scheduled {counts['scheduled']} + not due {counts['not_due']}")
-    if len(answered) != counts["ok"] or len(set(answered)) != len(answered):
+    if len(answered) != counts["ok"] or n_ok != len(answered):
         problems.append(f"{len(answered)} ok rows for {counts['ok']} ok requests")
-    if len(censored) != counts["censored"]:
-        problems.append(f"censored rows of {len(censored)} requests for {counts['censored']} censored ones")
+    if n_censored != counts["censored"]:
+        problems.append(f"censored rows of {n_censored} requests for {counts['censored']} censored ones")
     if seen != counts["scheduled"]:
         problems.append(f"rows of {seen} requests for {counts['scheduled']} scheduled ones")
     if problems:

@@ -20,22 +20,33 @@ class DecodeBatch:
         self._residues = [0] * block_tokens  # sequences by the step (mod block) at which they need a block
         self._finishing: list[tuple[int, int, Sequence]] = []  # heap by finish step, then by order of admission
         self._finish_sum = 0
-        self._longest: list[tuple[int, float]] = []  # (step, seconds), seconds falling: running maximum of step times
+        self._longest: list[tuple[int, float]] = []  # (step, seconds), seconds falling: running maximum of the gaps
+        self._fresh: list[Sequence] = []  # joined since the last step
+        self.clip_tokens = 1 << 60  # at most so many are expected of one sequence (`budget_left`)
+        self._budget_sum = 0  # as `_finish_sum`, by `max_tokens` instead of the true length
+        self._clipped: dict[Sequence, None] = {}  # may put out more than `clip_tokens`
 
     def join(self, sequence: Sequence, step: int) -> None:
         """A sequence has put out its latest token and decodes from step `step` on."""
         sequence.state = State.DECODE
-        sequence.join_step = step
+        sequence.join_step = sequence.gap_step = step
         sequence.finish_step = step + sequence.output_tokens - sequence.generated
         heapq.heappush(self._finishing, (sequence.finish_step, sequence.order, sequence))
         self.size += 1
         self.kv_tokens += sequence.computed
         self._finish_sum += sequence.finish_step
+        self._budget_sum += step + sequence.max_tokens - sequence.generated
+        if sequence.max_tokens - sequence.generated > self.clip_tokens:
+            self._clipped[sequence] = None
+        self._fresh.append(sequence)
         self._residues[(sequence.computed - step) % self._block_tokens] += 1
 
-    def leave(self, sequence: Sequence, step: int, now_s: float) -> None:
-        """Settle a sequence's counts: tokens since it joined, blocks, its largest gap."""
+    def leave(self, sequence: Sequence, step: int, decoded_s: float) -> None:
+        """Settle a sequence's counts: tokens since it joined, blocks, its largest gap. The last step ended at `decoded_s`."""
         steps = step - sequence.join_step
+        self._budget_sum -= sequence.join_step + sequence.max_tokens - sequence.generated
+        if self._clipped:
+            self._clipped.pop(sequence, None)
         self._residues[(sequence.computed - sequence.join_step) % self._block_tokens] -= 1
         sequence.computed += steps
         sequence.generated += steps
@@ -43,26 +54,42 @@ class DecodeBatch:
         self.kv_tokens -= sequence.computed
         self._finish_sum -= sequence.finish_step
         if steps:
-            longest_s = self._longest[bisect_left(self._longest, (sequence.join_step, 0.0))][1]
-            sequence.max_gap_s = max(sequence.max_gap_s, longest_s)
-            sequence.last_token_s = now_s
+            if step > sequence.gap_step:
+                longest_s = self._longest[bisect_left(self._longest, (sequence.gap_step, 0.0))][1]
+                sequence.max_gap_s = max(sequence.max_gap_s, longest_s)
+            sequence.last_token_s = decoded_s
         assert sequence.lease is not None
         sequence.lease.blocks = max(sequence.lease.blocks, -(-sequence.computed // self._block_tokens))
 
     def advance(self, step: int, steps: int, longest_s: float) -> None:
         """`steps` steps from `step` on are over; the longest of them, the last, took `longest_s`."""
         self.kv_tokens += self.size * steps
+        self._fresh.clear()
         longest = self._longest
         while longest and longest[-1][1] <= longest_s:
             longest.pop()
         longest.append((step + steps - 1, longest_s))
 
+    def note_stall(self, step: int, gap_s: float) -> list[Sequence]:
+        """Before `advance`: other work has stood before step `step`, so that its token came `gap_s` after the one before.
+
+        Returns the sequences that put out their latest token meanwhile; their gap is shorter, and theirs to tell.
+        """
+        longest = self._longest
+        while longest and longest[-1][1] <= gap_s:
+            longest.pop()
+        longest.append((step, gap_s))
+        fresh = [s for s in self._fresh if s.state == State.DECODE]
+        for sequence in fresh:
+            sequence.gap_step = step + 1
+        return fresh
+
     def pop_finished(self, step: int) -> list[Sequence]:
         """Sequences that have all their tokens after `step` steps, in order of admission; they still have to `leave`."""
         finishing, finished = self._finishing, []
         while finishing and finishing[0][0] <= step:
-            finish_step, _, sequence = heapq.heappop(finishing)
-            if sequence.state == State.DECODE and sequence.finish_step == finish_step:
+            finish_step, order, sequence = heapq.heappop(finishing)
+            if sequence.state == State.DECODE and sequence.finish_step == finish_step and sequence.order == order:
                 finished.append(sequence)
         return finished
 
@@ -70,15 +97,32 @@ class DecodeBatch:
         """Blocks that the tokens of the step number `step` need."""
         return self._residues[-step % self._block_tokens]
 
+    def needs_block(self, sequence: Sequence, step: int) -> bool:
+        """Whether the sequence's token of step number `step` needs a block."""
+        return (sequence.computed + step - sequence.join_step) % self._block_tokens == 0
+
     def blocks_between(self, first: int, stop: int) -> int:
         """Blocks that the steps first … stop−1 need together."""
         cycles, rest = divmod(stop - first, self._block_tokens)
         return cycles * self.size + sum(self.blocks_at(step) for step in range(first, first + rest))
 
+    def steps_within(self, step: int, stop: int, spare_blocks: int) -> int:
+        """The step up to which (`stop` at most) the steps from `step` on make do with `spare_blocks`."""
+        cycles = min(spare_blocks // self.size, (stop - step) // self._block_tokens)
+        step += cycles * self._block_tokens
+        spare_blocks -= cycles * self.size
+        while step < stop and self.blocks_at(step) <= spare_blocks:
+            spare_blocks -= self.blocks_at(step)
+            step += 1
+        return step
+
     def steps_until_change(self, step: int, spare_blocks: int) -> int:
         """Steps from `step` on until a sequence finishes or `spare_blocks` do not last, at least 1 (its blocks are taken)."""
         finishing = self._finishing
-        while finishing[0][2].state != State.DECODE or finishing[0][2].finish_step != finishing[0][0]:
+        while True:  # who left before its end is still there, even if it has come back since
+            finish_step, order, sequence = finishing[0]
+            if sequence.state == State.DECODE and sequence.finish_step == finish_step and sequence.order == order:
+                break
             heapq.heappop(finishing)
         steps = finishing[0][0] - step
         if -(-(steps - 1) // self._block_tokens) * self.size <= spare_blocks:
@@ -92,3 +136,8 @@ class DecodeBatch:
     def mean_steps_left(self, step: int) -> float:
         """How many steps a sequence of the batch still has, on average (0 when it is empty)."""
         return self._finish_sum / self.size - step if self.size else 0.0
+
+    def budget_left(self, step: int) -> int:
+        """Tokens that the sequences may still put out by their `max_tokens`, together, at most `clip_tokens` each."""
+        over = (s.join_step + s.max_tokens - s.generated - step - self.clip_tokens for s in self._clipped)
+        return self._budget_sum - self.size * step - sum(tokens for tokens in over if tokens > 0)

@@ -1,33 +1,26 @@
 """The simulated engine: one continuous-batching replica as a sans-IO state machine. It knows no router, client or clock.
 
-Scheduling after vLLM v1: FCFS; decodes first, then prefills in chunks under one token budget (Sarathi-Serve); paged KV with
-prefix caching; when blocks run out the newest sequence is preempted and recomputed. Between two events that change the
-batch, decode steps are an arithmetic series and are jumped over in closed form.
+What all flavours share is here: requests come in through a front end, a step takes the profile's time, sequences put out
+tokens, finish, are cancelled, wait too long. What a step consists of is its scheduler's (`replicas.schedulers`). Between two
+events that change the batch, decode steps are an arithmetic series and are jumped over in closed form.
 """
 
 from bisect import bisect_right
 from collections import deque
-from dataclasses import dataclass
 from typing import Protocol
 
-from replicas.decode_batch import DecodeBatch
+from replicas.front_end import INF as INF
+from replicas.front_end import FrontEnd
+from replicas.gauges import Gauges
 from replicas.jump import Jump
-from replicas.prefix_cache import Lease, PrefixCache
 from replicas.profile import EngineProfile
+from replicas.schedulers import SCHEDULERS
+from replicas.schedulers.books import Books
+from replicas.schedulers.books import Counters as Counters
 from replicas.sequence import Sequence, State
+from workloads.draws import purpose_id, uniform
 
-INF = float("inf")
-
-
-@dataclass(slots=True)
-class Counters:
-    """Monotone counters, as an engine's `/metrics` has them (tokens, or events)."""
-
-    prefix_query_tokens: int = 0
-    prefix_hit_tokens: int = 0
-    preemptions: int = 0
-    refusals: int = 0
-    steps: int = 0
+_CANCEL_LOSS = purpose_id("engine-cancel-loss")
 
 
 class Pace(Protocol):
@@ -38,140 +31,71 @@ class Pace(Protocol):
     def longest_step_s(self, jump: Jump) -> float: ...
 
 
-class Engine:
-    """One replica. Call `on_wake` at `next_s`; `submit` and `cancel` whenever; each may change `next_s`.
+class Engine(Gauges):
+    """One replica. Call `on_wake` at `next_s`; `submit`, `cancel` and `fetched` whenever; each may change `next_s`.
 
-    `on_wake` returns the sequences something happened to: got their first token, finished, or were cancelled (see `state`).
-    All times are its own; where the run's differ, whoever drives it sets `pace`, and a sequence's `max_gap_s` is the run's.
-    Raises ValueError when the KV pool cannot hold one sequence of `context_tokens`.
+    `on_wake` returns the sequences something happened to: got their first token, finished, were cancelled or dropped (see
+    `state`). All times are its own; where the run's differ, whoever drives it sets `pace`, and a sequence's `max_gap_s` is the
+    run's. Raises ValueError when the KV pool cannot hold one sequence of `context_tokens`.
     """
 
     def __init__(self, profile: EngineProfile) -> None:
-        if profile.kv_blocks * profile.block_tokens < profile.context_tokens:
-            raise ValueError(
-                f"profile {profile.name}: kv_blocks {profile.kv_blocks} x block_tokens {profile.block_tokens} "
-                f"is less than context_tokens {profile.context_tokens}; one sequence of full length must fit"
-            )
         self.profile = profile
-        self.cache = PrefixCache(profile.kv_blocks, profile.block_tokens)
-        self.counters = Counters()
+        scheduler = SCHEDULERS[profile.scheduler]
+        self.cache = scheduler.new_cache(profile)
         self.next_s = INF
         self.pace: Pace | None = None
-        self.waiting_tokens = 0
+        self._books = Books(profile, self.cache)
+        self._scheduler = scheduler(self._books)
         self._inbox: deque[Sequence] = deque()  # accepted by the front end, not yet seen by the scheduler
-        self._waiting: deque[Sequence] = deque()
-        self._n_waiting = 0
-        self._running: dict[Sequence, None] = {}  # in order of admission
-        self._prefilling: list[Sequence] = []
         self._cancels: deque[tuple[float, Sequence]] = deque()
-        self._decoding = DecodeBatch(profile.block_tokens)
-        self._n_admissions = 0
-        self._step = 0
+        self._deadlines: deque[tuple[float, Sequence]] = deque()  # when who has waited too long, in order of arrival
+        self._pins: dict[Sequence, float] = {}  # prefilled for another replica; until when their KV is kept
+        self._front = FrontEnd(profile.frontend_chunk_s) if profile.frontend_chunk_s or profile.steps_ahead else None
+        self._scheduled_s = 0.0  # when the step under way was scheduled; where no step is scheduled ahead, when it began
+        self._launched_s = 0.0  # when the host had launched it
         self._jump: Jump | None = None  # the steps under way; None while idle
-        self._chunks: list[tuple[Sequence, int]] = []
-        self._blocked = False  # nothing waiting can be admitted until a sequence leaves
-
-    # What others may read ---------------------------------------------------------------------------------------------
+        self._stalled = False  # decodes have stood still since `_books.decoded_s`
 
     @property
-    def waiting(self) -> int:
-        return self._n_waiting + len(self._inbox)
+    def counters(self) -> Counters:
+        return self._books.counters
 
-    @property
-    def running(self) -> int:
-        return len(self._running)
-
-    def queue_age_s(self, now_s: float) -> float:
-        """Age of the oldest request that has not been scheduled yet."""
-        for queue in (self._waiting, self._inbox):
-            for sequence in queue:
-                if sequence.state == State.QUEUED:
-                    return now_s - sequence.arrived_s
-        return 0.0
-
-    def latency_s(self, now_s: float) -> float:
-        """What a probe is told: seconds until a short request that came now would have its first two tokens."""
-        return self.prefill_backlog_s(now_s) + self.step_s(self.decoding + 1, self.kv_tokens(now_s))
-
-    def step_s(self, batch: int, kv_tokens: int) -> float:
-        """Seconds of a pure decode step."""
-        step = self.profile.step
-        return step.base_s + step.sequence_s * batch + step.kv_s * kv_tokens
-
-    def kv_tokens(self, now_s: float) -> int:
-        """Cached tokens of all decoding sequences."""
-        return self._decoding.kv_tokens + self._decoding.size * self._steps_done(now_s)
-
-    def kv_used(self, now_s: float) -> float:
-        """Share of KV blocks that running sequences hold (vLLM's kv_cache_usage)."""
-        done = self._steps_done(now_s)
-        if not done:
-            return self.cache.used
-        last = min(done, self._jump.steps - 1 if self._jump else 0)
-        taken = self._decoding.blocks_between(self._step + 1, self._step + 1 + last)
-        return self.cache.used + taken / self.cache.kv_blocks
-
-    def generated(self, sequence: Sequence, now_s: float) -> int:
-        """Tokens that a sequence has put out."""
-        if sequence.state != State.DECODE:
-            return sequence.generated
-        return sequence.generated + self._step + self._steps_done(now_s) - sequence.join_step
-
-    def _steps_done(self, now_s: float) -> int:
-        """Steps of the current jump that are over: its books are made up only at its end."""
-        return self._jump.steps_by(now_s) if self._jump is not None and not self._chunks else 0
-
-    @property
-    def decoding(self) -> int:
-        return self._decoding.size
-
-    def prefill_backlog_s(self, now_s: float) -> float:
-        """A prediction from what the engine itself knows: the step under way, then the prefills in front of a new request."""
-        seconds = 0.0 if self._jump is None else max(0.0, min(self.next_s - now_s, self._jump.first_s))
-        under_way = sum(tokens for _, tokens in self._chunks)
-        prefill_tokens = self.waiting_tokens + sum(s.target - s.computed for s in self._prefilling) - under_way
-        return seconds + prefill_tokens * self.profile.step.prefill_s
-
-    def backlog_s(self, now_s: float) -> float:
-        """As `prefill_backlog_s`, and the places in the batch that must become free first, by every sequence's *true* remaining
-        output (for `oracle` only)."""
-        batch = self._decoding
-        seconds = self.prefill_backlog_s(now_s)
-        excess = self.running + self.waiting + 1 - self.profile.max_running
-        if excess > 0 and batch.size:
-            steps_left = batch.mean_steps_left(self._step + self._steps_done(now_s))
-            places_s = steps_left * self.step_s(batch.size, self.kv_tokens(now_s))
-            seconds += excess / batch.size * places_s
-        return seconds
+    @counters.setter
+    def counters(self, counters: Counters) -> None:
+        self._books.counters = counters
 
     # Inputs -----------------------------------------------------------------------------------------------------------
 
     def submit(self, sequence: Sequence, now_s: float, delay_s: float = 0.0) -> int:
         """Hand a sequence in; returns 200, or the HTTP status of a refusal (400 too long or empty, 503 queue full)."""
-        profile = self.profile
-        room = profile.context_tokens - sequence.prompt_tokens
-        if room < 1 or sequence.prompt_tokens < 1:
-            return self._refuse(sequence, 400)
-        if profile.max_queued is not None and self.waiting >= profile.max_queued:
-            return self._refuse(sequence, 503)
-        if sequence.output_tokens > room:  # clamped silently, as vLLM does
-            sequence.output_tokens = room
-            sequence.path_ends = (*sequence.path_ends[:-1], profile.context_tokens)
+        scheduler = self._scheduler
+        status = scheduler.check(sequence)
+        if status == 200 and self.profile.max_queued is not None and scheduler.is_full(self.waiting):
+            status = 503
+        if status != 200:
+            sequence.state = State.REFUSED
+            self._books.counters.refusals += 1
+            return status
         sequence.arrived_s = now_s
-        sequence.ready_s = now_s + profile.frontend_delay_s(sequence.prompt_tokens) + delay_s
-        self.waiting_tokens += sequence.prompt_tokens
+        sequence.ready_s = now_s + self.profile.frontend_delay_s(sequence.prompt_tokens, sequence.try_id) + delay_s
+        self._books.waiting_tokens += sequence.prompt_tokens
         if self._inbox and sequence.ready_s < self._inbox[-1].ready_s:
             self._insert_by_ready(sequence)
         else:
             self._inbox.append(sequence)
         if self._jump is None:
             self.next_s = min(self.next_s, self._inbox[0].ready_s)
-        elif not self._blocked:
-            self._cut(self._jump, sequence.ready_s)
+        elif not scheduler.blocked:
+            self._cut(self._jump, sequence.ready_s, arrival=True)
         return 200
 
     def cancel(self, sequence: Sequence, now_s: float) -> None:
-        """The client hung up: takes effect at the first step boundary after `cancel_lag_s`."""
+        """The client hung up: takes effect at the first step boundary after `cancel_lag_s`, or never (`cancel_loss`)."""
+        loss = self.profile.cancel_loss
+        if loss and uniform(_CANCEL_LOSS, sequence.try_id) < loss:
+            self._books.counters.lost_cancels += 1
+            return
         effective_s = now_s + self.profile.cancel_lag_s
         self._cancels.append((effective_s, sequence))
         if self._jump is None:
@@ -179,162 +103,159 @@ class Engine:
         elif sequence.state <= State.DECODE:
             self._cut(self._jump, effective_s)
 
+    def fetched(self, sequence: Sequence, now_s: float) -> None:
+        """The replica that decodes has fetched this prefill's KV: it need not be kept any more."""
+        if self._pins.pop(sequence, None) is None:
+            return
+        self._scheduler.release(sequence)
+        if self._jump is None:
+            self.next_s = min(self.next_s, now_s)
+        elif self._books.n_waiting:
+            self._cut(self._jump, now_s)
+
     def on_wake(self, now_s: float) -> list[Sequence]:
         """Finish the step that ends now, if any, and begin the next one; returns the sequences something happened to."""
+        front, jump = self._front, self._jump
         touched: list[Sequence] = []
-        if self._jump is not None:
-            self._end_steps(self._jump, now_s, touched)
-        self._apply_cancels(now_s, touched)
-        self._open_inbox(now_s)
-        self._begin_step(now_s)
-        return touched
+        if front is not None and jump is not None and now_s < jump.end_s:
+            return self._relay(front, touched, now_s)
+        scheduled_s = now_s
+        if jump is not None:
+            if self.profile.steps_ahead:
+                scheduled_s = max(jump.last_began_s, self._launched_s)
+            self._end_steps(jump, now_s, touched)
+        if self._cancels:
+            self._apply_cancels(now_s, touched)
+        if self._inbox:
+            self._open_inbox(scheduled_s)
+        if scheduled_s < now_s and not (self._books.running or self._books.n_waiting):  # nothing is under way any more
+            scheduled_s = now_s
+            self._open_inbox(now_s)
+        self._scheduled_s = scheduled_s
+        if self._deadlines:
+            self._drop_overdue(now_s, touched)
+        if self._pins:
+            self._expire_pins(now_s)
+        self._begin_step(now_s, touched)
+        return touched if front is None else self._relay(front, touched, now_s)
 
     # One step ---------------------------------------------------------------------------------------------------------
 
-    def _begin_step(self, now_s: float) -> None:
-        self._chunks = []
-        self._blocked = False
-        if not self._running and not self._n_waiting:
-            self._jump = None
-            pending = self._inbox[0].ready_s if self._inbox else INF
-            self.next_s = min(pending, self._cancels[0][0]) if self._cancels else pending
-            return
-        preemptions = self.counters.preemptions
-        self._take_decode_blocks(now_s)
-        budget = self._continue_prefill(self.profile.max_batched_tokens - self._decoding.size, now_s)
-        preempted = self.counters.preemptions > preemptions
-        if not preempted:
-            self._admit(budget)
-        self._plan_steps(now_s, single=preempted)
+    def _relay(self, front: FrontEnd, touched: list[Sequence], now_s: float) -> list[Sequence]:
+        """What the front end has sent by now, and what it need not send; the rest it holds."""
+        told_s = now_s if self._jump is None else max(now_s, self._launched_s)
+        told = front.deliver(now_s) + front.hold(touched, now_s, told_s, self.running)
+        self.next_s = min(front.due_s, self.next_s if self._jump is None else self._jump.end_s)
+        return told
 
-    def _take_decode_blocks(self, now_s: float) -> None:
-        """Blocks for the tokens that this step's decodes append; preempts the newest sequences while there are too few."""
-        cache, batch, taken = self.cache, self._decoding, 0
-        while batch.blocks_at(self._step) - taken > cache.available:
-            taken += cache.available
-            cache.take(cache.available)  # the older ones have got theirs before the newest must go
-            self._preempt_newest(now_s)
-        cache.take(batch.blocks_at(self._step) - taken)
-
-    def _continue_prefill(self, budget: int, now_s: float) -> int:
-        """Go on with the prefill that did not fit into the last step. There is one at most, of the newest sequence, so when
-        blocks are short it is this one that is preempted. Returns the budget left."""
-        for sequence in list(self._prefilling):
-            chunk = min(sequence.target - sequence.computed, budget)
-            if chunk <= 0 or self._blocks_for(sequence, chunk) > self.cache.available:
-                if chunk > 0:
-                    self._preempt_newest(now_s)
-                break
-            self._grow(sequence, chunk)
-            budget -= chunk
-        return budget
-
-    def _admit(self, budget: int) -> None:
-        """Move waiting sequences into the batch, first come first served, while tokens, places and blocks last."""
-        waiting, cache, size = self._waiting, self.cache, self.profile.block_tokens
-        while waiting:
-            sequence = waiting[0]
-            if sequence.state != State.QUEUED:
-                waiting.popleft()
-                continue
-            if budget <= 0 or len(self._running) >= self.profile.max_running:
-                self._blocked = len(self._running) >= self.profile.max_running
+    def _begin_step(self, now_s: float, touched: list[Sequence]) -> None:
+        books = self._books
+        books.chunks = []
+        if books.running or books.n_waiting:
+            self._scheduler.compose(now_s)
+            if self._scheduler.dropped:
+                self._drop_unfit(now_s, touched)
+            if books.chunks or books.batch.size:
+                self._plan_steps(now_s)
                 return
-            keys, ends = self._path(sequence)
-            brought = sequence.stage == "decode" and not sequence.generated  # the KV came with it
-            hit = 0 if brought else cache.match(keys, ends)
-            cached = sequence.target - 1 if brought else hit * size
-            chunk = min(sequence.target - cached, budget)
-            blocks = -(-(cached + chunk) // size) - hit
-            if blocks > cache.free and blocks > cache.available - cache.evictable_among(keys, ends, hit):
-                self._blocked = True
-                return
-            lease = cache.acquire(keys, ends, hit)
-            waiting.popleft()
-            self._n_waiting -= 1
-            self.waiting_tokens -= sequence.prompt_tokens
-            self._enter(sequence, lease, cached)
-            self._grow(sequence, chunk)
-            budget -= chunk
+        else:
+            self._scheduler.on_idle()
+        self._jump = None
+        self.next_s = self._first_input_s()
 
-    def _enter(self, sequence: Sequence, lease: Lease, cached: int) -> None:
-        sequence.lease = lease
-        sequence.state = State.PREFILL
-        sequence.order = self._n_admissions = self._n_admissions + 1
-        sequence.computed = cached
-        if not sequence.admitted:
-            sequence.admitted = True
-            sequence.cached_tokens = cached
-            if sequence.stage != "decode":  # its KV was brought, not looked up
-                self.counters.prefix_query_tokens += sequence.prompt_tokens
-                self.counters.prefix_hit_tokens += cached
-        self._running[sequence] = None
-        self._prefilling.append(sequence)
+    def _first_input_s(self) -> float:
+        """When something happens to an engine that has nothing to run."""
+        first_s = self._inbox[0].ready_s if self._inbox else INF
+        if self._cancels:
+            first_s = min(first_s, self._cancels[0][0])
+        return min(first_s, self._first_timer_s()) if self._books.n_waiting else first_s
 
-    def _path(self, sequence: Sequence) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The prefix path of what must be computed: the prompt, and after a preemption the tokens already generated."""
-        if sequence.generated:
-            return sequence.path_keys, (*sequence.path_ends[:-1], sequence.target)
-        return sequence.path_keys[:-1], sequence.path_ends[:-1]
+    def _first_timer_s(self) -> float:
+        """When the first of those that wait has waited too long, or the first pin that they may be waiting for expires."""
+        deadlines = self._deadlines
+        while deadlines and (deadlines[0][1].state != State.QUEUED or deadlines[0][1].admitted):
+            deadlines.popleft()
+        first_s = deadlines[0][0] if deadlines else INF
+        return min(first_s, next(iter(self._pins.values()))) if self._pins else first_s
 
-    def _blocks_for(self, sequence: Sequence, chunk: int) -> int:
-        assert sequence.lease is not None
-        return -(-(sequence.computed + chunk) // self.profile.block_tokens) - sequence.lease.blocks
-
-    def _grow(self, sequence: Sequence, chunk: int) -> None:
-        """Schedule `chunk` prefill tokens of a sequence in this step. Like vLLM, its blocks can be hit from now on."""
-        assert sequence.lease is not None
-        blocks = self._blocks_for(sequence, chunk)
-        if blocks > 0:
-            self.cache.take(blocks)
-            sequence.lease.blocks += blocks
-        self._chunks.append((sequence, chunk))
-        self.cache.fill(sequence.lease, sequence.computed + chunk)
-
-    def _plan_steps(self, now_s: float, single: bool) -> None:
+    def _plan_steps(self, now_s: float) -> None:
         """Fix how long this step takes and, when nothing can change the batch, how many steps to jump over."""
-        step, batch = self.profile.step, self._decoding
-        seconds = step.base_s + step.sequence_s * batch.size + step.kv_s * batch.kv_tokens
-        if self._chunks:
-            seconds += step.prefill_base_s
-            for sequence, chunk in self._chunks:
+        books, scheduler, step = self._books, self._scheduler, self.profile.step
+        batch, chunks = books.batch, books.chunks
+        seconds = step.base_s
+        if scheduler.decodes:
+            seconds = step.base_s + step.sequence_s * batch.size + step.kv_s * batch.kv_tokens
+        elif batch.size:
+            self._stalled = True
+        self._launched_s = self._scheduled_s
+        if chunks:
+            size, new = batch.size if scheduler.decodes else 0, 0
+            seconds += step.prefill_base_s + step.prefill_sequence_s * size
+            for sequence, chunk in chunks:
+                new += chunk
                 seconds += step.prefill_s * chunk + step.attention_s * chunk * (sequence.computed + chunk / 2)
-            seconds = max(seconds, step.prefill_floor_s)
-        steps = 1 if single or self._chunks else batch.steps_until_change(self._step, self.cache.available)
+            launch_s = step.launch_s(new, size)
+            self._launched_s += launch_s
+            seconds = max(seconds, launch_s - (now_s - self._scheduled_s))
+        steps = 1 if chunks or scheduler.single else scheduler.steps_ahead()
         jump = self._jump = Jump(now_s, steps, seconds, step.kv_s * batch.size)
         self.next_s = jump.end_s
         if steps > 1:
-            if self._inbox and not self._blocked:
-                self._cut(jump, self._inbox[0].ready_s)
+            if self._inbox and not scheduler.blocked:
+                self._cut(jump, self._inbox[0].ready_s, arrival=True)
             for effective_s, sequence in self._cancels:
                 if sequence.state <= State.DECODE:
                     self._cut(jump, effective_s)
                     break
+            if books.n_waiting and (self._deadlines or self._pins):
+                self._cut(jump, self._first_timer_s())
 
-    def _cut(self, jump: Jump, at_s: float) -> None:
+    def _cut(self, jump: Jump, at_s: float, arrival: bool = False) -> None:
+        """End at the first boundary at or after `at_s`; for an arrival one later where the step after that one is scheduled
+        already."""
+        steps = jump.steps
         jump.cut(at_s)
-        self.next_s = jump.end_s
+        if arrival and self.profile.steps_ahead and at_s > jump.began_s:
+            jump.steps = min(jump.steps + 1, steps)
+        self.next_s = jump.end_s if self._front is None else min(jump.end_s, self._front.due_s)
 
     def _end_steps(self, jump: Jump, now_s: float, touched: list[Sequence]) -> None:
-        batch = self._decoding
-        self.counters.steps += jump.steps
-        if batch.size:
-            if jump.steps > 1:  # the first step's blocks were taken when it began
-                self.cache.take(batch.blocks_between(self._step + 1, self._step + jump.steps))
-            batch.advance(self._step, jump.steps, jump.longest_s if self.pace is None else self.pace.longest_step_s(jump))
-        self._step += jump.steps
-        for sequence in batch.pop_finished(self._step):
-            batch.leave(sequence, self._step, now_s)
-            self._finish(sequence, now_s, touched)
-        for sequence, chunk in self._chunks:
+        books, scheduler = self._books, self._scheduler
+        books.counters.steps += jump.steps
+        if scheduler.decodes:
+            batch = books.batch
+            if batch.size:
+                if jump.steps > 1:  # the first step's blocks were taken when it began
+                    scheduler.take_ahead(jump.steps)
+                if self._stalled:
+                    self._note_stall(jump)
+                longest_s = jump.longest_s if self.pace is None else self.pace.longest_step_s(jump)
+                batch.advance(books.step, jump.steps, longest_s)
+                books.decoded_s = now_s
+            books.step += jump.steps
+            for sequence in batch.pop_finished(books.step):
+                batch.leave(sequence, books.step, now_s)
+                books.gone += 1
+                self._finish(sequence, now_s, touched)
+        for sequence, chunk in books.chunks:
             sequence.computed += chunk
             sequence.prefilled_tokens += chunk
+            if scheduler.caches_when_computed:
+                scheduler.on_computed(sequence)
             if sequence.computed == sequence.target:
                 self._emit_after_prefill(sequence, now_s, touched)
 
+    def _note_stall(self, jump: Jump) -> None:
+        """The first token after prefills that ran alone: the gap in front of it counts from the last decode, or from the own
+        first token where that came later."""
+        books, first_s = self._books, jump.began_s + jump.first_s
+        self._stalled = False
+        for sequence in books.batch.note_stall(books.step, self._run_between_s(books.decoded_s, first_s)):
+            sequence.max_gap_s = max(sequence.max_gap_s, self._run_between_s(sequence.last_token_s, first_s))
+
     def _emit_after_prefill(self, sequence: Sequence, now_s: float, touched: list[Sequence]) -> None:
         """The step that completes a prefill puts out one token."""
-        self._prefilling.remove(sequence)
+        self._books.prefilling.remove(sequence)
         sequence.generated += 1
         if sequence.first_token_s is None:
             sequence.first_token_s = now_s
@@ -345,70 +266,76 @@ class Engine:
         if sequence.generated >= sequence.output_tokens:
             if touched and touched[-1] is sequence:
                 touched.pop()
+            self._books.shrunk = True
             self._finish(sequence, now_s, touched)
             return
-        self._decoding.join(sequence, self._step)
+        self._books.batch.join(sequence, self._books.step)
 
     # Leaving ----------------------------------------------------------------------------------------------------------
 
     def _finish(self, sequence: Sequence, now_s: float, touched: list[Sequence]) -> None:
         sequence.state = State.FINISHED
-        self._drop(sequence, now_s)
-        touched.append(sequence)
-
-    def _drop(self, sequence: Sequence, now_s: float) -> None:
-        del self._running[sequence]
-        self._release(sequence)
-        sequence.ended_s = now_s
-
-    def _release(self, sequence: Sequence) -> None:
-        """Free a sequence's blocks; full ones, generated tokens included, stay in the prefix cache."""
-        lease = sequence.lease
-        assert lease is not None
-        if sequence.generated:
-            lease.keys, lease.ends = sequence.path_keys, sequence.path_ends
-            self.cache.fill(lease, sequence.computed)
-        self.cache.release(lease)
-        sequence.lease = None
-
-    def _preempt_newest(self, now_s: float) -> None:
-        """Recompute preemption: the newest sequence loses its blocks and goes back to the head of the queue."""
-        sequence = next(reversed(self._running))
-        self.counters.preemptions += 1
-        self._leave_batch(sequence, now_s)
-        del self._running[sequence]
-        self._release(sequence)
-        sequence.state = State.QUEUED
-        sequence.target = sequence.prompt_tokens + sequence.generated
-        sequence.computed = 0
-        self._waiting.appendleft(sequence)
-        self._n_waiting += 1
-        self.waiting_tokens += sequence.prompt_tokens
-
-    def _leave_batch(self, sequence: Sequence, now_s: float) -> None:
-        if sequence.state == State.DECODE:
-            self._decoding.leave(sequence, self._step, now_s)
+        del self._books.running[sequence]
+        if sequence.stage == "prefill" and self.profile.kv_pin_timeout_s:
+            self._pins[sequence] = now_s + self.profile.kv_pin_timeout_s
         else:
-            self._prefilling.remove(sequence)
+            self._scheduler.release(sequence)
+        sequence.ended_s = now_s
+        touched.append(sequence)
 
     def _apply_cancels(self, now_s: float, touched: list[Sequence]) -> None:
         while self._cancels and self._cancels[0][0] <= now_s:
             _, sequence = self._cancels.popleft()
             if sequence.state == State.QUEUED:
-                if sequence in self._inbox:
-                    self._inbox.remove(sequence)
-                else:
-                    self._n_waiting -= 1
-                self.waiting_tokens -= sequence.prompt_tokens
-                sequence.ended_s = now_s
+                self._unqueue(sequence)
             elif sequence.state in (State.PREFILL, State.DECODE):
-                self._leave_batch(sequence, now_s)
-                self._drop(sequence, now_s)
+                if sequence.state == State.DECODE:
+                    self._books.gone += 1
+                else:
+                    self._books.shrunk = True
+                self._books.leave(sequence)
+                self._scheduler.release(sequence)
             else:
                 continue
-            sequence.state = State.CANCELLED
-            if sequence not in touched:  # it may have got its first token at this very boundary
-                touched.append(sequence)
+            self._end(sequence, State.CANCELLED, now_s, touched)
+
+    def _drop_overdue(self, now_s: float, touched: list[Sequence]) -> None:
+        """Who has waited `queue_timeout_s` without ever being scheduled is dropped with 503 (SGLang's waiting timeout)."""
+        while self._deadlines and self._deadlines[0][0] <= now_s:
+            _, sequence = self._deadlines.popleft()
+            if sequence.state == State.QUEUED and not sequence.admitted:
+                self._unqueue(sequence)
+                sequence.status = 503
+                self._books.counters.queue_timeouts += 1
+                self._end(sequence, State.DROPPED, now_s, touched)
+
+    def _drop_unfit(self, now_s: float, touched: list[Sequence]) -> None:
+        """Who does not fit into memory even alone is dropped with 500, as SGLang does it."""
+        for sequence in self._scheduler.dropped:
+            sequence.status = 500
+            self._end(sequence, State.DROPPED, now_s, touched)
+        self._scheduler.dropped.clear()
+
+    def _expire_pins(self, now_s: float) -> None:
+        """Nobody has fetched these in time: the request is dead."""
+        for sequence in [s for s, until_s in self._pins.items() if until_s <= now_s]:
+            del self._pins[sequence]
+            self._scheduler.release(sequence)
+            self._books.counters.expired_pins += 1
+
+    def _unqueue(self, sequence: Sequence) -> None:
+        """A waiting sequence goes; its scheduler's queue skips it."""
+        if sequence in self._inbox:
+            self._inbox.remove(sequence)
+        else:
+            self._books.n_waiting -= 1
+        self._books.waiting_tokens -= sequence.prompt_tokens
+
+    def _end(self, sequence: Sequence, state: State, now_s: float, touched: list[Sequence]) -> None:
+        sequence.state = state
+        sequence.ended_s = now_s
+        if sequence not in touched:  # it may have got its first token at this very boundary
+            touched.append(sequence)
 
     # Small things -----------------------------------------------------------------------------------------------------
 
@@ -417,16 +344,14 @@ class Engine:
         return to_s - from_s if self.pace is None else self.pace.run_s(to_s) - self.pace.run_s(from_s)
 
     def _open_inbox(self, now_s: float) -> None:
-        inbox = self._inbox
+        inbox, books, timeout_s = self._inbox, self._books, self.profile.queue_timeout_s
         while inbox and inbox[0].ready_s <= now_s:
-            self._waiting.append(inbox.popleft())
-            self._n_waiting += 1
+            sequence = inbox.popleft()
+            self._scheduler.waiting.push(sequence)
+            books.n_waiting += 1
+            if timeout_s is not None:
+                self._deadlines.append((sequence.ready_s + timeout_s, sequence))
 
     def _insert_by_ready(self, sequence: Sequence) -> None:
         position = bisect_right(list(self._inbox), sequence.ready_s, key=lambda s: s.ready_s)
         self._inbox.insert(position, sequence)
-
-    def _refuse(self, sequence: Sequence, status: int) -> int:
-        sequence.state = State.REFUSED
-        self.counters.refusals += 1
-        return status

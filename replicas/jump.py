@@ -18,9 +18,18 @@ class Jump:
         return self.began_s + self._elapsed_s(self.steps)
 
     @property
+    def last_began_s(self) -> float:
+        """When the last of the steps began."""
+        return self.began_s + self._elapsed_s(self.steps - 1)
+
+    @property
     def longest_s(self) -> float:
         """Seconds of the last step."""
         return self.first_s + self.slope_s * (self.steps - 1)
+
+    def step_end_s(self, number: int) -> float:
+        """When step `number` (1 … `steps`) ends."""
+        return self.began_s + self._elapsed_s(number)
 
     def steps_by(self, now_s: float) -> int:
         """Whole steps that are over at `now_s`."""

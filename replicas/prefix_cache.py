@@ -65,25 +65,29 @@ class PrefixCache:
                 node = nodes.get(key)
                 if node is None:
                     break
-                hit += node.cached
                 if node.cached < span:
+                    hit += node.cached
                     break
+                hit += span  # a longer segment of the same content may begin alike
             start = end
         return min(hit, (ends[-1] - 1) // size)
 
     def acquire(self, keys: Seq[int], ends: Seq[int], hit_blocks: int) -> Lease:
         """Pin the first `hit_blocks` cached blocks of a path (as `match` found them)."""
         lease = Lease(keys, ends)
+        if not hit_blocks:
+            return lease
         size, start, left = self.block_tokens, 0, hit_blocks
         for i, (key, end) in enumerate(zip(keys, ends, strict=True)):
             if left <= 0:
                 break
             lease.segment = i
-            if end // size > start // size:
+            span = end // size - start // size
+            if span:
                 node = self._nodes[key]
                 self._pin(node)
                 lease.pinned.append(node)
-                left -= node.cached
+                left -= min(node.cached, span)
             start = end
         lease.node_blocks = lease.blocks = hit_blocks
         return lease
@@ -94,9 +98,10 @@ class PrefixCache:
         for key, end in zip(keys, ends, strict=True):
             if left <= 0:
                 break
-            if end // size > start // size:
+            span = end // size - start // size
+            if span:
                 node = self._nodes[key]
-                left -= node.cached
+                left -= min(node.cached, span)
                 blocks += 0 if node.refs else node.cached
             start = end
         return blocks
@@ -112,6 +117,10 @@ class PrefixCache:
             self.evictable -= n
             if node.cached == 0:
                 del self._idle[key], self._nodes[key]
+
+    def give_back(self, blocks: int) -> None:
+        """Return `blocks` blocks that were taken and hold nothing yet."""
+        self.free += blocks
 
     def fill(self, lease: Lease, computed_tokens: int) -> None:
         """Blocks of the lease up to `computed_tokens` hold their KV now: others may hit them from here on."""

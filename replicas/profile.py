@@ -3,15 +3,29 @@
 import hashlib
 import json
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from math import isfinite
+from math import isfinite, log1p
 from pathlib import Path
 from typing import Any
 
+from replicas.scheduler_settings import POLICIES, SETTINGS, Settings
+from workloads.draws import purpose_id, uniform
+
 PROFILES = Path(__file__).parent / "profiles"
 
-_LEAST = {"block_tokens": 1, "kv_blocks": 1, "max_running": 1, "max_batched_tokens": 1, "context_tokens": 2}
-_MOST = 1e12
-_ALLOWED: dict[object, str] = {str: "a text", dict[str, Any]: "a mapping of plain JSON data"}
+_LEAST = {
+    "block_tokens": 1,
+    "kv_blocks": 1,
+    "max_running": 1,
+    "max_batched_tokens": 1,
+    "context_tokens": 2,
+    "max_prefill_tokens": 1,
+    "new_token_ratio_decay_steps": 1,
+    "clip_max_new_tokens": 1,
+}
+_MOST = {"steps_ahead": 1, "cancel_loss": 1.0, "init_new_token_ratio": 1.0, "min_new_token_ratio_factor": 1.0, "watermark": 0.5}
+_LIMIT = 1e12
+_JITTER = purpose_id("engine-frontend-jitter")
+_ALLOWED: dict[object, str] = {str: "a text", bool: "true or false", dict[str, Any]: "a mapping of plain JSON data"}
 
 
 class BadField(ValueError):
@@ -26,7 +40,7 @@ def _check_fields(owner: Any) -> None:
     """BadField for the first field of the wrong type or outside its bounds; an int passes for a float."""
     for f in fields(owner):
         value, kind = getattr(owner, f.name), f.type
-        if kind is float or kind is int or kind == int | None:
+        if kind in (float, int, int | None, float | None):
             _check_number(f.name, value, kind)
         elif kind in _ALLOWED and not _fits(value, kind):
             raise BadField(f.name, value, f"must be {_ALLOWED[kind]}")
@@ -46,19 +60,21 @@ def _check_keys(what: str, kind: Any, data: object) -> None:
 
 
 def _check_number(name: str, value: object, kind: object) -> None:
-    if value is None and kind == int | None:
+    optional, fractional = kind in (int | None, float | None), kind in (float, float | None)
+    if value is None and optional:
         return
-    least = _LEAST.get(name, 0)
-    numbers = int | float if kind is float else int
-    if isinstance(value, bool) or not isinstance(value, numbers) or not least <= value < _MOST or not isfinite(value):
-        noun = "a number" if kind is float else "a whole number"
-        or_null = " (or null)" if kind == int | None else ""
-        raise BadField(name, value, f"must be {noun} of at least {least} and below {_MOST:g}{or_null}")
+    least, most = _LEAST.get(name, 0), _MOST.get(name)
+    numbers = int | float if fractional else int
+    good = not isinstance(value, bool) and isinstance(value, numbers) and isfinite(value) and least <= value < _LIMIT
+    if not good or (most is not None and isinstance(value, int | float) and value > most):
+        noun = "a number" if fractional else "a whole number"
+        bounds = f"below {_LIMIT:g}" if most is None else f"at most {most:g}"
+        raise BadField(name, value, f"must be {noun} of at least {least} and {bounds}{' (or null)' if optional else ''}")
 
 
 def _fits(value: object, kind: object) -> bool:
-    if kind is str:
-        return isinstance(value, str)
+    if kind in (str, bool):
+        return type(value) is kind
     try:
         return isinstance(value, dict) and bool(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
@@ -72,8 +88,8 @@ class StepTime:
     t = base_s + prefill_s·new + attention_s·new·context + sequence_s·batch + kv_s·Σ kv_tokens
 
     `new` = prefill tokens in the step, `context` = mean number of tokens each of them attends to, `batch` = decoding
-    sequences, `Σ kv_tokens` = their cached tokens. `prefill_base_s` is added when a step holds any prefill token (such steps
-    leave the CUDA-graph path), and such a step never takes less than `prefill_floor_s` (launching its kernels takes that long).
+    sequences, `Σ kv_tokens` = their cached tokens. A step that holds any prefill token takes `prefill_base_s` and
+    `prefill_sequence_s`·batch more, and never less than the host needs to launch its kernels (`launch_s`).
     """
 
     base_s: float
@@ -83,6 +99,9 @@ class StepTime:
     sequence_s: float
     kv_s: float
     prefill_floor_s: float = 0.0
+    prefill_sequence_s: float = 0.0
+    eager_launch_s: float = 0.0
+    graph_tokens: int = 0
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -92,16 +111,34 @@ class StepTime:
         seconds = self.base_s + self.sequence_s * batch + self.kv_s * kv_tokens
         if not new:
             return seconds
-        seconds += self.prefill_base_s + self.prefill_s * new + self.attention_s * new * context
-        return max(seconds, self.prefill_floor_s)
+        seconds += self.prefill_base_s + self.prefill_sequence_s * batch + self.prefill_s * new
+        return max(seconds + self.attention_s * new * context, self.launch_s(new, batch))
+
+    def launch_s(self, new: int, batch: int) -> float:
+        """Seconds in which the host launches a step with `new` prefill tokens: `prefill_floor_s`, and `eager_launch_s` where it
+        holds more than `graph_tokens` in all and so runs without CUDA graphs (0: all run with)."""
+        if not new:
+            return 0.0
+        return self.eager_launch_s if self.graph_tokens and new + batch > self.graph_tokens else self.prefill_floor_s
 
 
 @dataclass(frozen=True, slots=True)
 class EngineProfile:
     """One engine, as measured. Units in the names; None = no limit. `provenance` and `fit_error` are shown in the report.
 
-    Prompts longer than `measured_context_tokens` are an extrapolation. `max_queued` bounds the requests that wait, not those that
-    run (vLLM's `--max-num-queued-reqs` was seen to count both).
+    `scheduler` is a flavour of `replicas.schedulers`, `scheduler_settings` what it lets one set beyond the limits here (see
+    `replicas.scheduler_settings`). `block_tokens` is SGLang's page. `max_queued` counts all requests in flight, running ones
+    too, under `vllm` (its `--max-num-queued-reqs`), and only those that wait under the others (SGLang's
+    `--max-queued-requests`). `max_batched_tokens` is the token budget of a step (`vllm`), the chunk (`sarathi`), unused else.
+
+    Prompts longer than `measured_context_tokens` are an extrapolation. `cancel_loss` is the share of cancellations that never
+    reach the engine. Who waits longer than `queue_timeout_s` is dropped with 503. `frontend_chunk_s` is what the front-end
+    process takes for each output chunk (see `replicas.front_end`). The KV of a prompt takes `kv_transfer_latency_s` +
+    `kv_transfer_s_per_token` a token from the replica that prefilled it to the one that decodes; until that one has it, it is
+    kept for `kv_pin_timeout_s` at most (0 = not at all; vLLM's NIXL connector: 480 s).
+
+    `steps_ahead` 1: the host schedules and launches each step while the one before still runs (vLLM's async scheduling, SGLang's
+    overlap), see `replicas.launch_ahead`. `frontend_jitter_s` is the mean of an exponential delay on top of `frontend_s`.
     """
 
     name: str
@@ -121,11 +158,21 @@ class EngineProfile:
     measured_context_tokens: int = 0
     kv_transfer_s_per_token: float = 0.0
     frontend_s_per_token: float = 0.0
+    kv_transfer_latency_s: float = 0.0
+    kv_pin_timeout_s: float = 0.0
+    cancel_loss: float = 0.0
+    queue_timeout_s: float | None = None
+    frontend_chunk_s: float = 0.0
+    frontend_jitter_s: float = 0.0
+    steps_ahead: int = 0
+    scheduler: str = "vllm"
+    scheduler_settings: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     fit_error: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_fields(self)
+        self.settings()
         if self.kv_blocks * self.block_tokens < self.context_tokens:
             allowed = (
                 f"with block_tokens {self.block_tokens} it is less than context_tokens {self.context_tokens}; "
@@ -141,9 +188,35 @@ class EngineProfile:
                 raise ValueError(f"{key!r} is not a field of an engine profile; allowed: {', '.join(allowed)}")
         return replace(self, **changes)
 
-    def frontend_delay_s(self, prompt_tokens: int) -> float:
-        """Seconds between a request's arrival and the scheduler seeing it (HTTP, tokenization, prefix hashes)."""
-        return self.frontend_s + self.frontend_s_per_token * prompt_tokens
+    def settings(self) -> Settings:
+        """The scheduler's settings; raises BadField for an unknown scheduler, setting or policy, or a bad value."""
+        if self.scheduler not in SETTINGS:
+            raise BadField("scheduler", self.scheduler, f"allowed: {', '.join(SETTINGS)}")
+        kind = SETTINGS[self.scheduler]
+        allowed = [f.name for f in fields(kind)]
+        for key, value in self.scheduler_settings.items():
+            if key not in allowed:
+                what = ", ".join(allowed) or "none"
+                raise BadField(f"scheduler_settings.{key}", value, f"{self.scheduler} has no such setting; allowed: {what}")
+        settings = kind(**self.scheduler_settings)
+        try:
+            _check_fields(settings)
+        except BadField as error:
+            raise BadField(f"scheduler_settings.{error.name}", error.value, error.allowed) from None
+        policy = self.scheduler_settings.get("policy")
+        if policy is not None and policy not in POLICIES[self.scheduler]:
+            raise BadField("scheduler_settings.policy", policy, f"allowed: {', '.join(POLICIES[self.scheduler])}")
+        return settings
+
+    def kv_transfer_s(self, prompt_tokens: int) -> float:
+        """Seconds that a prompt's KV is under way between two replicas."""
+        return self.kv_transfer_latency_s + self.kv_transfer_s_per_token * prompt_tokens
+
+    def frontend_delay_s(self, prompt_tokens: int, try_id: int = 0) -> float:
+        """Seconds between a request's arrival and the scheduler seeing it (HTTP, tokenization, prefix hashes); the jitter is the
+        try's own."""
+        delay_s = self.frontend_s + self.frontend_s_per_token * prompt_tokens
+        return delay_s - self.frontend_jitter_s * log1p(-uniform(_JITTER, try_id)) if self.frontend_jitter_s else delay_s
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -8,7 +8,7 @@ from replicas.view import Observation, ReplicaView
 from workloads.request import Prompt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take three times as long to make, once an attempt; nobody writes to it
 class RoutedRequest:
     """What a router may know of one client attempt. Never the true output length.
 

@@ -93,7 +93,7 @@ class Router:
         flight = attempt.flight
         retry = self._end_for_guards(attempt, ok, status, now_s) if self._guard_end else None
         if ok and attempt.stage == "prefill":
-            self._send(flight, "decode", attempt.decision.replica_id, now_s)
+            self._send(flight, attempt.decision, "decode", attempt.decision.replica_id, now_s)
         else:
             if self._policy_end is not None:
                 self._policy_end(attempt.request, attempt.decision, ok, now_s)
@@ -109,6 +109,7 @@ class Router:
         if flight is None:
             return
         self._held -= flight.held_at >= 0
+        flight.last = None  # see `_finish`
         if flight.live is not None and flight.decision is not None:
             try_id = flight.live.try_id
             self._retire(try_id)
@@ -134,6 +135,11 @@ class Router:
         """A health check speaks. Tries under way are left to end by themselves."""
         self._replicas.set_healthy(replica_id, healthy)
         self._release(now_s)
+
+    @property
+    def may_wake(self) -> bool:
+        """False where `next_wake_s` will always be inf: no guard, which could hold or retry, and a policy without a timer."""
+        return bool(self.guards or self._wakers)
 
     def next_wake_s(self) -> float:
         """When `on_wake` is due at the latest (inf: never)."""
@@ -178,13 +184,13 @@ class Router:
         self._dispatch(flight, now_s)
 
     def _dispatch(self, flight: Flight, now_s: float) -> None:
-        replicas, decision = self._replicas.now(now_s), None
+        request, replicas, decision = flight.request, self._replicas.now(now_s), None
         if flight.exclude:
             rest = [v for v in replicas if v.replica_id not in flight.exclude]
-            decision = self._choose(flight.request, rest, now_s)
+            decision = self._choose(request, rest, now_s)
             replicas = replicas if decision is None else rest
         if decision is None:  # none excluded, or nothing else is left, or a pair lacks a role
-            decision = self._choose(flight.request, replicas, now_s)
+            decision = self._choose(request, replicas, now_s)
         if decision is None:
             self._finish(flight, False, NO_REPLICA_STATUS, "no eligible replica", now_s)
             self._release(now_s)
@@ -192,15 +198,15 @@ class Router:
         flight.decision = decision
         flight.router_try += 1
         if self._on_decision is not None:
-            self._on_decision(flight.request, decision, flight.router_try, replicas, now_s)
+            self._on_decision(request, decision, flight.router_try, replicas, now_s)
         if self._policy_sent is not None:
-            self._policy_sent(flight.request, decision, now_s)
+            self._policy_sent(request, decision, now_s)
         for replica_id in decision.probes:
             self._effects.probe(replica_id, now_s)
         if decision.prefill_id is None:
-            self._send(flight, "serve", decision.replica_id, now_s)
+            self._send(flight, decision, "serve", decision.replica_id, now_s)
         else:
-            self._send(flight, "prefill", decision.prefill_id, now_s)
+            self._send(flight, decision, "prefill", decision.prefill_id, now_s)
 
     def _choose(self, request: RoutedRequest, replicas: Sequence[ReplicaView], now_s: float) -> Decision | None:
         if not replicas:
@@ -210,9 +216,8 @@ class Router:
         except NoReplica:
             return None
 
-    def _send(self, flight: Flight, stage: Stage, replica_id: int, now_s: float) -> None:
-        request, decision = flight.request, flight.decision
-        assert decision is not None
+    def _send(self, flight: Flight, decision: Decision, stage: Stage, replica_id: int, now_s: float) -> None:
+        request = flight.request
         tokens = request.prompt.tokens
         if stage != "prefill":
             tokens += min(request.max_tokens, EXPECTED_OUTPUT_TOKENS)
@@ -261,7 +266,8 @@ class Router:
         del self._flights[rid]
         for hook in self._guard_done:
             hook(flight.request, now_s)
-        self._effects.answer(rid, RequestEnd(ok, status, error, flight.last), now_s)
+        last, flight.last = flight.last, None  # a try knows its flight: no cycle may be left for the collector
+        self._effects.answer(rid, RequestEnd(ok, status, error, last), now_s)
 
     def _release(self, now_s: float) -> None:
         """Lets held requests move until no guard names another one."""

@@ -1,6 +1,7 @@
 """What is sent: segments, prompts and requests. It does not know who serves them."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _MASK = (1 << 63) - 1
 
@@ -16,8 +17,7 @@ class Segment:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(NamedTuple):
     """A prompt as its prefix path.
 
     `keys[i]` identifies the *whole prefix* up to and including segment i; `ends[i]` is that prefix's length in tokens.

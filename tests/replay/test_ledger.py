@@ -9,7 +9,7 @@ from tests.replay.test_virtual import replayed
 
 PATIENT = RetryRule("patient", ttft_timeout_s=None, max_attempts=1)
 ORPHANS = RetryRule("orphans", ttft_timeout_s=1.0, max_attempts=2, backoff_s=60.0, backoff_max_s=60.0, cancel=False)
-FULL = {"max_running": 1, "max_queued": 1}
+FULL = {"max_running": 1, "max_queued": 2}  # one runs, one waits
 
 
 def retry(backoff_s: float) -> tuple[str, dict[str, object]]:

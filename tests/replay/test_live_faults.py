@@ -1,6 +1,7 @@
 """What replicas can do to the wall-clock driver, each shown on a small server that misbehaves: every request has one outcome."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -8,12 +9,18 @@ import pytest
 from replay.live import LiveRun
 from replay.recorder import Recorder
 from replay.stream import NoGauges, fetch_gauges
-from replicas.served import read_request
 from tests.replay.scenes import cell, single_turns
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 CHUNK = b'data: {"choices": [{"text": " t"}]}\n\n'
+
+
+async def read_request(reader: asyncio.StreamReader) -> None:
+    """Takes in one whole request."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    size = re.search(rb"content-length: (\d+)", head)
+    await reader.readexactly(int(size[1]) if size else 0)
 
 
 def misbehaving(answer: bytes, hang: bool = False) -> Handler:

@@ -1,5 +1,6 @@
 """The virtual-time driver: repeatable bit for bit, conserving, and honest about work for nobody."""
 
+import gc
 from dataclasses import astuple, replace
 from itertools import pairwise
 
@@ -125,6 +126,23 @@ def test_the_books_are_right_in_the_middle_of_a_jump() -> None:
     assert len(set(used)) == len(used), "the KV grows by the second"
     blocks = -(-(256 + decoded[0]) // 16) * 10 - 9 * 4  # the system prompt's four blocks are shared
     assert run.engines[0].kv_used(10.0) == pytest.approx(blocks / profile.kv_blocks, rel=0.02)
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+def test_a_replay_leaves_nothing_to_the_collector_and_turns_it_on_again(cancel: bool) -> None:
+    """Reference counts free what is over: a cycle would grow with the run, since nobody collects meanwhile."""
+    a_cell = cell(client=replace(FOREVER, cancel=cancel), guards=(("retry", {}),), changes={"max_running": 8, "max_queued": 20})
+    run = VirtualRun(a_cell, burst(1), EngineProfile.load(a_cell.pool.profile).with_changes(a_cell.pool.changes), Recorder())
+    gc.collect()
+    gc.disable()
+    try:
+        run.run()
+        assert not gc.isenabled(), "as it was before"
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+    replayed(cell(), single_turns([0.0]))
+    assert gc.isenabled()
 
 
 def test_a_lost_request_is_noticed() -> None:

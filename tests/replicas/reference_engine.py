@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from replicas.profile import EngineProfile
+from replicas.scheduler_settings import VllmSettings
 from replicas.sequence import Stage
 from workloads.request import Segment
 
@@ -53,6 +54,8 @@ class Job:
     cancel_s: float | None = None
     stage: Stage = "serve"
     delay_s: float = 0.0
+    max_tokens: int | None = None
+    priority: int = 0
     status: int = 0
     state: str = "new"
     cached_tokens: int = 0
@@ -68,6 +71,8 @@ class Job:
     blocks: list[Block] = field(default_factory=list)
     segments_used: list[tuple[int, ...]] = field(default_factory=list)
     content: list[Token] = field(default_factory=list)
+    node: object = None
+    allocated: int = 0
     hashes: list[int] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -125,11 +130,11 @@ class Pool:
             found.append(copies[0])
         return found
 
-    def admit(self, job: Job, hits: list[Block], tokens: int) -> bool:
-        """Give a waiting job its hits and new blocks for `tokens` tokens in all; nothing changes when they do not fit."""
+    def admit(self, job: Job, hits: list[Block], tokens: int, must_fit: int) -> bool:
+        """Give a waiting job its hits and new blocks for `tokens` tokens in all; nothing changes when `must_fit` do not fit."""
         segments = {b.segment for b in hits}
         leaving = [b for b in self.free if b in hits or (self.rules.whole_segments_pinned and b.segment in segments and b.hashed)]
-        if -(-tokens // self.size) - len(hits) > len(self.free) - len(leaving):
+        if -(-must_fit // self.size) - len(hits) > len(self.free) - len(leaving):
             return False
         for block in hits:
             block.refs += 1
@@ -236,6 +241,11 @@ class ReferenceEngine:
         self.cancels: list[tuple[float, Job]] = []
         self.steps = self.preemptions = self.hit_tokens = self.query_tokens = 0
         self.gauges: dict[int, Gauges] = {}
+        settings = profile.settings()
+        self.by_priority = isinstance(settings, VllmSettings) and settings.policy == "priority"
+        self.threshold = settings.long_prefill_token_threshold if isinstance(settings, VllmSettings) else 0
+        self.longest_chunk = profile.max_batched_tokens
+        self.whole_prompt = isinstance(settings, VllmSettings) and settings.whole_prompt_must_fit
 
     def serve(self, jobs: list[Job]) -> None:
         events = [(job.submit_s, 0, job) for job in jobs] + [(job.cancel_s, 1, job) for job in jobs if job.cancel_s is not None]
@@ -245,20 +255,51 @@ class ReferenceEngine:
             self._boundary(now_s)
             if self.running or self.waiting:
                 plan = self._schedule(now_s)
-                self.pool.check(self.running)
+                self.check()
                 self._note_gauges(now_s)
                 now_s += self._seconds(plan)
                 self._accept(events, now_s)
                 self._compute(plan, now_s)
                 self.steps += 1
             else:
+                self.idle()
                 times = [events[0][0]] if events else []
                 times += [t for t, _ in self.frontend] + [t for t, _ in self.cancels]
                 if not times:
                     break
                 now_s = max(now_s, min(times))
                 self._accept(events, now_s)
-        assert len(self.pool.free) == self.profile.kv_blocks
+        self.check()
+        assert self.free_blocks() == (self.profile.kv_blocks, self.profile.kv_blocks - self.cached_blocks())
+
+    # What another flavour does otherwise
+
+    def check(self) -> None:
+        self.pool.check(self.running)
+
+    def idle(self) -> None:
+        """Nothing runs and nothing waits."""
+
+    def free_blocks(self) -> tuple[int, int]:
+        """Blocks that nobody uses, and those of them that hold nothing."""
+        free = self.pool.free
+        return len(free), sum(1 for b in free if b.hashed is None)
+
+    def cached_blocks(self) -> int:
+        return sum(1 for b in self.pool.blocks if b.hashed is not None)
+
+    def refusal(self, job: Job) -> int:
+        """400 or 503, or 0."""
+        limit = self.profile.max_queued
+        if job.prompt_tokens >= self.profile.context_tokens:
+            return 400
+        if limit is not None and len(self.waiting) + len(self.frontend) + len(self.running) >= limit:
+            return 503
+        return 0
+
+    def room(self, job: Job) -> int:
+        """Tokens that a job may put out at most."""
+        return self.profile.context_tokens - job.prompt_tokens
 
     # Inputs
 
@@ -271,15 +312,15 @@ class ReferenceEngine:
                 self.cancels.append((at_s + self.profile.cancel_lag_s, job))
 
     def _submit(self, job: Job, now_s: float) -> None:
-        limit = self.profile.max_queued
-        if job.prompt_tokens >= self.profile.context_tokens:
-            job.status, job.state = 400, "refused"
-        elif limit is not None and len(self.waiting) + len(self.frontend) >= limit:
-            job.status, job.state = 503, "refused"
+        job.output_tokens = 1 if job.stage == "prefill" else job.output_tokens
+        job.max_tokens = job.output_tokens if job.max_tokens is None or job.stage == "prefill" else job.max_tokens
+        job.output_tokens = min(job.output_tokens, job.max_tokens)
+        if refused := self.refusal(job):
+            job.status, job.state = refused, "refused"
         else:
             job.status, job.state = 200, "queued"
-            wanted = 1 if job.stage == "prefill" else job.output_tokens
-            job.output_tokens = min(wanted, self.profile.context_tokens - job.prompt_tokens)
+            job.max_tokens = min(job.max_tokens, self.room(job))
+            job.output_tokens = min(job.output_tokens, job.max_tokens)
             job.write_content()
             self.frontend.append((now_s + self.profile.frontend_delay_s(job.prompt_tokens) + job.delay_s, job))
 
@@ -309,26 +350,39 @@ class ReferenceEngine:
         budget = self.profile.max_batched_tokens
         plan: dict[Job, int] = {}
         preempted = False
-        for job in list(self.running):  # oldest first: decodes, then at most one unfinished prefill
-            if job not in self.running or budget == 0:
+        if self.threshold:
+            alone = len(self.running) + len(self.waiting) == 1
+            self.longest_chunk = budget if alone else self.threshold
+        for job in sorted(self.running, key=lambda j: not j.decoding):  # oldest first, but the decodes before the prefills
+            if job not in self.running:
+                continue
+            if budget == 0:
                 break
-            tokens = min(job.known - job.computed, budget)
+            decoding = job.decoding
+            tokens = min(job.known - job.computed, budget, self.longest_chunk)
             while job in self.running and not self.pool.grow(job, job.computed + tokens):
-                self._preempt(self.running[-1])
+                victim = max(self.running, key=_urgency) if self.by_priority else self.running[-1]
+                budget += plan.pop(victim, 0)
+                self._preempt(victim)
                 preempted = True
-            if job in self.running:
-                plan[job] = tokens
-                budget -= tokens
-                self._publish_scheduled(job, tokens)
+            if job not in self.running:
+                if decoding:
+                    continue
+                break
+            plan[job] = tokens
+            budget -= tokens
+            self._publish_scheduled(job, tokens)
+        if preempted and not plan:
+            return self._schedule(now_s)  # a step of nothing takes no time
         while self.waiting and not preempted and budget > 0 and len(self.running) < self.profile.max_running:
-            job = self.waiting[0]
+            job = min(self.waiting, key=_urgency) if self.by_priority else self.waiting[0]
             brought = job.stage == "decode" and job.generated == 0  # its KV comes from the replica that prefilled it
             hits = [] if brought else self.pool.hits(job)
             cached = job.known - 1 if brought else len(hits) * self.profile.block_tokens
-            tokens = min(job.known - cached, budget)
-            if not self.pool.admit(job, hits, cached + tokens):
+            tokens = min(job.known - cached, budget, self.longest_chunk)
+            if not self.pool.admit(job, hits, cached + tokens, job.known if self.whole_prompt else cached + tokens):
                 break
-            self.waiting.pop(0)
+            self.waiting.remove(job)
             self._admitted(job, cached)
             plan[job] = tokens
             budget -= tokens
@@ -388,7 +442,9 @@ class ReferenceEngine:
                 self._leave(job, "finished", now_s)
 
     def _note_gauges(self, now_s: float) -> None:
-        free = self.pool.free
-        uncached = sum(1 for b in free if b.hashed is None)
         queued = len(self.waiting) + len(self.frontend)
-        self.gauges[self.steps] = Gauges(now_s, len(self.running), queued, len(free), uncached)
+        self.gauges[self.steps] = Gauges(now_s, len(self.running), queued, *self.free_blocks())
+
+
+def _urgency(job: Job) -> tuple[int, float, int]:
+    return job.priority, job.submit_s, job.try_id

@@ -140,7 +140,7 @@ class Driver:
         self.status: dict[int, int] = {}
         self.ended: list[Sequence] = []
         self.first: list[Sequence] = []
-        self.sequences = {j.try_id: Sequence(j.try_id, Prompt.of(j.segments), j.reply_id, j.output_tokens, j.stage) for j in jobs}
+        self.sequences = {j.try_id: sequence_of(j) for j in jobs}
         self.events = [(job.submit_s, 0, job) for job in jobs]
         self.events += [(job.cancel_s, 1, job) for job in jobs if job.cancel_s is not None]
         self.events.sort(key=lambda e: (e[0], e[1], e[2].try_id))
@@ -176,15 +176,20 @@ class Driver:
             assert (cache.available, cache.free) == (gauges.free_blocks, gauges.uncached_free_blocks)
 
 
+def sequence_of(job: Job) -> Sequence:
+    prompt = Prompt.of(job.segments)
+    return Sequence(job.try_id, prompt, job.reply_id, job.output_tokens, job.stage, job.max_tokens, job.priority)
+
+
 def same_time(seconds: float | None) -> object:
     return None if seconds is None else pytest.approx(seconds, rel=1e-9)
 
 
-def compare(profile: EngineProfile, jobs: list[Job]) -> None:
+def compare(profile: EngineProfile, jobs: list[Job], kind: type[ReferenceEngine] = ReferenceEngine) -> Driver:
     """Serve the jobs on both engines; every sequence, every boundary and every counter must agree."""
-    reference = ReferenceEngine(profile)
-    reference.serve(jobs)
+    reference = kind(profile)
     driver = Driver(profile, jobs, reference)
+    reference.serve(jobs)
     driver.run()
     engine = driver.engine
     for job in jobs:
@@ -207,6 +212,7 @@ def compare(profile: EngineProfile, jobs: list[Job]) -> None:
     assert len({s.try_id for s in driver.first}) == len(driver.first)
     assert (engine.running, engine.waiting, engine.waiting_tokens, engine.kv_tokens(1e9)) == (0, 0, 0, 0)
     assert engine.cache.available == profile.kv_blocks
+    return driver
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

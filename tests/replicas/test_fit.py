@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 from replicas.engine import Engine
-from replicas.fit import (
+from replicas.fitting.__main__ import main
+from replicas.fitting.host import HostFit, fit_host
+from replicas.fitting.measurements import DecodeRows, PrefillRows, Run, read_calibration
+from replicas.fitting.replayed import compare, simulated
+from replicas.fitting.sources import SOURCES, read_source
+from replicas.fitting.sweeps import (
     DecodeFit,
     PrefillFit,
     cross_validate_decode,
     cross_validate_prefill,
     fit_decode,
-    fit_frontend,
     fit_prefill,
-    main,
-    split_intercept,
+    mixed_sequence_s,
 )
-from replicas.fit_data import DecodeRows, PrefillRows, Run, read_calibration
-from replicas.fit_poisson import compare, simulated
-from replicas.fit_sources import SOURCES
 from replicas.profile import PROFILES, EngineProfile, StepTime
 from replicas.sequence import Sequence
 from workloads.request import Prompt, Segment
@@ -45,12 +45,12 @@ def prefill_rows() -> PrefillRows:
     return replace(rows, ttft_s=PREFILL.seconds(rows, DECODE.base_s))
 
 
-def poisson_run(profile: EngineProfile, seed: int = 5) -> Run:
-    """300 requests of 512 in / 128 out at 20 a second, answered by the simulated engine of `profile`."""
-    sent = np.random.default_rng(seed).exponential(1 / 20, 300).cumsum()
-    tokens = np.full(300, 512), np.full(300, 128)
+def poisson_run(profile: EngineProfile, rate_rps: float = 20.0, requests: int = 300) -> Run:
+    """Requests of 512 in / 128 out, answered by the simulated engine of `profile`."""
+    sent = np.random.default_rng(5).exponential(1 / rate_rps, requests).cumsum()
+    tokens = np.full(requests, 512), np.full(requests, 128)
     run = Run("made", *tokens, sent, sent, sent, sent)
-    answer = simulated(run, profile)
+    answer = simulated(run, profile).latencies
     return replace(run, first_token_s=sent + answer.ttft_s, last_token_s=sent + answer.e2e_s)
 
 
@@ -99,26 +99,24 @@ def test_cross_validation_leaves_the_configuration_out() -> None:
     assert np.abs(cross_validate_prefill(prefill_rows(), DECODE.base_s)).max() < 0.05
 
 
-def test_the_split_makes_a_full_batch_complete_what_was_measured() -> None:
+def test_mixed_steps_make_a_full_batch_complete_what_was_measured() -> None:
     """Two prompts beside 254 decodes a step: at 45 requests a second the step lasts 2/45 s."""
-    prefill = replace(PREFILL, intercept_s=0.02)
-    base = split_intercept(DECODE, prefill, 45.0)
-    step = StepTime(6e-3, base, 2.2e-5, 6e-10, 8e-6, 4e-8)
+    step = StepTime(6e-3, 0.0, 2.2e-5, 6e-10, 8e-6, 4e-8, prefill_sequence_s=mixed_sequence_s(DECODE, PREFILL, 45.0))
     assert step.seconds(1024, 256, 254, 254 * 576) == pytest.approx(2 / 45)
+    assert mixed_sequence_s(DECODE, PREFILL, 1000.0) == 0.0
 
 
-@pytest.mark.parametrize(("saturated_rps", "expected_s"), [(1000.0, 0.0), (1.0, 3e-3)])
-def test_the_split_stays_within_the_intercept(saturated_rps: float, expected_s: float) -> None:
-    assert split_intercept(DECODE, PREFILL, saturated_rps) == expected_s
-
-
-def test_the_front_end_delay_of_a_made_run_is_recovered() -> None:
-    profile = shipped().with_changes({"frontend_s": 0.0173})
-    assert fit_frontend(poisson_run(profile), shipped()) == pytest.approx(0.0173, abs=1e-9)
+def test_launch_time_and_jitter_of_made_runs_are_recovered() -> None:
+    """Two rates, as one alone leaves a ridge between the two numbers."""
+    true = HostFit(eager_launch_s=31e-3, frontend_jitter_s=9e-3)
+    runs = [poisson_run(true.on(shipped()), rate, 400) for rate in (6.0, 20.0)]
+    found = fit_host(runs, shipped())
+    assert found.eager_launch_s == pytest.approx(true.eager_launch_s, rel=0.05)
+    assert found.frontend_jitter_s == pytest.approx(true.frontend_jitter_s, rel=0.25)
 
 
 def test_comparing_an_engine_with_itself_shows_no_error() -> None:
-    table = compare(poisson_run(shipped()), shipped())
+    table = compare(poisson_run(shipped()), shipped(), draws=1)
     assert {f"{m}_p{q}" for m in ("ttft", "tpot", "e2e") for q in (50, 90)} == table.keys()
     assert max(abs(row["error"]) for row in table.values()) < 1e-9
 
@@ -201,55 +199,26 @@ def folder() -> Path:
     return FOLDER
 
 
+@pytest.mark.slow
 def test_the_shipped_profile_is_what_the_command_writes(folder: Path, tmp_path: Path) -> None:
     """Fitted numbers to 1e-3 (another BLAS may round otherwise); everything that is not a fitted number exactly."""
     out = tmp_path / "new.json"
     assert main([str(folder), "--out", str(out)]) == 0
     new, old = json.loads(out.read_text()), json.loads((PROFILES / "h100-vllm-llama8b.json").read_text())
-    assert new["step"] == pytest.approx(old["step"], rel=1e-3)
-    assert new["frontend_s"] == pytest.approx(old["frontend_s"], rel=1e-3)
+    fitted = ("frontend_s", "frontend_s_per_token", "frontend_jitter_s")
+    assert new["step"] == pytest.approx(old["step"], rel=2e-2)  # the host's numbers: a search without gradient
+    assert {key: new[key] for key in fitted} == pytest.approx({key: old[key] for key in fitted}, rel=5e-2)
     for part in (new, old):
-        del (
-            part["step"],
-            part["frontend_s"],
-            part["frontend_s_per_token"],
-            part["fit_error"],
-            part["provenance"]["hot_frontend_s"],
-        )
-        del part["provenance"]["frontend"]
+        del part["step"], part["fit_error"], part["provenance"]["host_fitted_without"]
+        for key in fitted:
+            del part[key]
     assert new == old
-
-
-@pytest.mark.parametrize(
-    ("run_name", "quantile", "limit"),
-    [
-        ("cap_34", "ttft_p50", 0.07),
-        ("cap_34", "ttft_p90", 0.10),
-        ("cap_34", "tpot_p50", 0.09),  # the spread of repeats
-        ("cap_34", "tpot_p90", 0.10),
-        ("cap_34", "e2e_p50", 0.09),
-        ("cap_34", "e2e_p90", 0.10),
-        ("d_poisson_4", "ttft_p50", 0.20),  # the spread of repeats
-        ("d_poisson_4", "tpot_p50", 0.07),
-        ("d_poisson_4", "tpot_p90", 0.10),
-        ("d_poisson_4", "e2e_p50", 0.07),
-        ("d_poisson_4", "e2e_p90", 0.10),
-    ],
-)
-def test_runs_that_were_not_fitted_are_predicted(folder: Path, run_name: str, quantile: str, limit: float) -> None:
-    source = SOURCES[folder.resolve().name]
-    assert run_name != source.fit_run
-    data = read_calibration(folder, source.prefill, source.decode, source.batches, (f"{run_name}.csv",))
-    assert abs(compare(data.runs[run_name], shipped())[quantile]["error"]) < limit
 
 
 def test_the_stored_errors_are_those_of_the_profile(folder: Path) -> None:
     """The report quotes `fit_error`: a stale table would be a lie."""
     source = SOURCES[folder.resolve().name]
-    names = (source.fit_run, *source.check_runs)
-    data = read_calibration(folder, source.prefill, source.decode, source.batches, tuple(f"{name}.csv" for name in names))
-    for name in names:
+    for name, run in read_source(folder, source).runs.items():
         stored = shipped().fit_error["runs"][name]
-        assert stored["used_in_fit"] == (name == source.fit_run)
-        for quantile, row in compare(data.runs[name], shipped()).items():
-            assert row["error"] == pytest.approx(stored["quantiles"][quantile]["error"], abs=0.02), (name, quantile)
+        for quantile, row in compare(run, shipped()).items():
+            assert row["error"] == pytest.approx(stored["quantiles"][quantile]["error"], abs=0.01), (name, quantile)

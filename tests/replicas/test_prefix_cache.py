@@ -43,6 +43,8 @@ def visit(cache: PrefixCache, prompt: Prompt) -> None:
         ([(1, 8), (2, 4), (3, 4)], [(1, 8), (2, 4), (5, 4), (4, 1)], 0),
         ([(1, 32), (2, 32)], [(1, 32)], 1),
         ([(1, 15)], [(1, 15), (2, 100)], 0),  # shorter than a block: nothing to keep
+        ([(1, 64)], [(1, 32), (2, 50)], 2),  # the longer segment of the same content begins alike
+        ([(1, 64)], [(1, 40), (2, 50)], 2),
     ],
 )
 def test_a_prefix_is_found_as_far_as_its_blocks_hold_the_same_tokens(

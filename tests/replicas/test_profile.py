@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from replicas.profile import EngineProfile, StepTime
+from replicas.scheduler_settings import SglangSettings, VllmSettings
 
 STEP = StepTime(
     base_s=6e-3, prefill_base_s=2e-3, prefill_s=2e-5, attention_s=1e-9, sequence_s=1e-5, kv_s=4e-8, prefill_floor_s=16e-3
@@ -35,7 +36,7 @@ def shipped() -> EngineProfile:
 
 
 def test_the_front_end_delays_long_prompts_more() -> None:
-    profile = shipped().with_changes({"frontend_s": 0.01, "frontend_s_per_token": 1e-6})
+    profile = shipped().with_changes({"frontend_s": 0.01, "frontend_s_per_token": 1e-6, "frontend_jitter_s": 0.0})
     assert profile.frontend_delay_s(5000) == pytest.approx(0.015)
 
 
@@ -58,6 +59,19 @@ def test_changes_name_their_field() -> None:
         shipped().with_changes({"max_queue": 8})
 
 
+def test_a_profile_without_a_scheduler_is_vllms() -> None:
+    bare = {k: v for k, v in shipped().to_json().items() if k not in ("scheduler", "scheduler_settings")}
+    assert EngineProfile.from_json(bare) == shipped()
+    assert shipped().settings() == VllmSettings("fcfs", 0)
+
+
+def test_a_flavour_and_its_settings_can_be_changed_together() -> None:
+    settings = {"policy": "lpm", "chunked_prefill_size": 2048}
+    changed = shipped().with_changes({"scheduler": "sglang", "scheduler_settings": settings})
+    assert changed.settings() == SglangSettings(policy="lpm", chunked_prefill_size=2048)
+    assert changed.content_hash != shipped().content_hash
+
+
 def test_an_unknown_profile_names_those_shipped() -> None:
     with pytest.raises(ValueError, match=r"no engine profile 'a100'; shipped: .*h100-vllm-llama8b"):
         EngineProfile.load("a100")
@@ -72,6 +86,19 @@ SPOILT = [
     ({"step": {"base_s": 1}}, "its step lacks prefill_base_s"),
     ({"kv_block": 1}, "no key 'kv_block'; allowed: .*kv_blocks"),
     ({"provenance": None}, "provenance = None: must be a mapping"),
+    ({"cancel_loss": 1.5}, "cancel_loss = 1.5: must be a number of at least 0 and at most 1"),
+    ({"queue_timeout_s": "5"}, r"queue_timeout_s = '5': must be a number .*\(or null\)"),
+    ({"scheduler": "sgl"}, "scheduler = 'sgl': allowed: vllm, sglang, orca, sarathi"),
+    ({"scheduler": 3}, "scheduler = 3: must be a text"),
+    ({"scheduler_settings": 3}, "scheduler_settings = 3: must be a mapping"),
+    ({"scheduler_settings": {"polcy": "fcfs"}}, "polcy = 'fcfs': vllm has no such setting; allowed: policy, long_prefill"),
+    ({"scheduler_settings": {"policy": "lpm"}}, "scheduler_settings.policy = 'lpm': allowed: fcfs, priority"),
+    ({"scheduler_settings": {"whole_prompt_must_fit": 1}}, "whole_prompt_must_fit = 1: must be true or false"),
+    ({"scheduler_settings": {"policy": 1}}, "scheduler_settings.policy = 1: must be a text"),
+    ({"scheduler": "orca", "scheduler_settings": {"policy": "fcfs"}}, "orca has no such setting; allowed: none"),
+    ({"scheduler": "sglang", "scheduler_settings": {"chunked_prefill_size": -1}}, "chunked_prefill_size = -1: must be a whole"),
+    ({"scheduler": "sglang", "scheduler_settings": {"init_new_token_ratio": 2}}, "init_new_token_ratio = 2: .* at most 1"),
+    ({"scheduler": "sarathi", "scheduler_settings": {"watermark": None}}, "watermark = None: must be a number"),
 ]
 
 

@@ -1,27 +1,32 @@
 """The calibration folders that can be fitted: which files, which engine limits, and facts of their README. It fits nothing."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from replicas.fitting.measurements import Calibration, read_calibration
 from replicas.profile import EngineProfile, StepTime
 
-_UNFITTED = StepTime(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+_UNFITTED = StepTime(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, graph_tokens=512)  # vLLM's largest captured size by default
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`profile` has the limits and no fitted number yet; `fit_run` gives the front-end delay, `check_runs` only check.
+    """`profile` has the limits, how the engine schedules, and no fitted number yet; `runs` are Poisson runs.
 
-    `saturated_rps` is the measured throughput at 512 in / 128 out with 256 running.
+    `saturated_rps` is the measured throughput at 512 in / 128 out with 256 running. `spread` is what identical repeats of a run
+    show, relative, by metric and quantile (`ttft_p50` …): a prediction cannot be asked to be better. `metrics`: run → the file
+    with the engine's own gauges.
     """
 
     profile: EngineProfile
     prefill: tuple[str, ...]
     decode: str
     batches: str
-    fit_run: str
-    check_runs: tuple[str, ...]
+    runs: tuple[str, ...]
+    metrics: dict[str, str]
     saturated_rps: float
+    spread: dict[str, float]
     facts: dict[str, Any]
 
 
@@ -41,13 +46,15 @@ _VLLM = Source(
         frontend_s=0.0,
         cancel_lag_s=0.05,
         measured_context_tokens=8192,
+        steps_ahead=1,
     ),
     prefill=("a_prefill.csv", "c_prefix.csv"),
     decode="b_decode_table.csv",
     batches="b_decode.csv",
-    fit_run="d_poisson_16",
-    check_runs=("d_poisson_4", "cap_34"),
+    runs=("d_poisson_4", "d_poisson_16", "cap_34"),
+    metrics={"cap_34": "cap_34_metrics.csv"},
     saturated_rps=51.0,
+    spread={"ttft_p50": 0.20, "tpot_p50": 0.09, "tpot_p90": 0.09},
     facts={
         "measured": "one NVIDIA H100 80GB, vLLM 0.26.0, 2026-11-24, dummy weights, output lengths forced",
         "engine": (
@@ -59,11 +66,12 @@ _VLLM = Source(
         ),
         "saturation": "about 51 requests a second (512 in / 128 out) complete at 256 running",
         "noise": {"ttft_p50": 0.20, "tpot": 0.09, "what": "relative spread between two runs with identical arrivals"},
-        "not_captured": (
-            "Steps with one 512-token prefill took about 29 ms in d_poisson_16 and 24 ms in cap_34, whose batch was three times "
-            "as large (regression of answer times on the prefills they met): the former's host was slower, and one profile "
-            "cannot match both. TTFT's upper tail at 4 and 16 requests a second comes from delays outside the engine (request "
-            "by request, correlation with the model 0.3)."
+        "host": (
+            "A prefill step above 512 tokens in all runs without CUDA graphs, and the host launches it for longer than the GPU "
+            "computes; results wait meanwhile. TTFT and TPOT of each run fitted alone ask for 33 ms (d_poisson_4), 33 ms "
+            "(d_poisson_16) and at most 21 ms (cap_34); the number of distinct prefill steps, which does not depend on how fast "
+            "decode steps are, for 28 and 26 ms (the last two). Lone prefills of 1,024 tokens took 48.7 ms at first and 36.9 ms "
+            "a second later: hosts vary. One number serves all three runs."
         ),
         "cancel_lag": (
             "Measured: an abort frees a waiting request promptly and an idle engine aborts within 0.1 s, yet of 531 attempts "
@@ -76,3 +84,16 @@ _VLLM = Source(
 )
 
 SOURCES = {"h100_vllm_0.26_llama8b": _VLLM}
+
+
+def source_of(folder: Path) -> Source:
+    """How a calibration folder is fitted, by its name; raises ValueError for an unknown one."""
+    name = folder.resolve().name
+    if name not in SOURCES:
+        raise ValueError(f"folder {name!r} is not a known calibration; allowed: {', '.join(SOURCES)}")
+    return SOURCES[name]
+
+
+def read_source(folder: Path, source: Source) -> Calibration:
+    """All its files; raises ValueError naming what is missing or cannot be read."""
+    return read_calibration(folder, source.prefill, source.decode, source.batches, tuple(f"{run}.csv" for run in source.runs))
