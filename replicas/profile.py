@@ -138,7 +138,7 @@ class EngineProfile:
     kept for `kv_pin_timeout_s` at most (0 = not at all; vLLM's NIXL connector: 480 s).
 
     `steps_ahead` 1: the host schedules and launches each step while the one before still runs (vLLM's async scheduling, SGLang's
-    overlap), see `replicas.launch_ahead`. `frontend_jitter_s` is the mean of an exponential delay on top of `frontend_s`.
+    overlap), `frontend_jitter_s` is the mean of an exponential delay on top of `frontend_s`.
     """
 
     name: str

@@ -113,7 +113,7 @@ def test_the_books_are_right_in_the_middle_of_a_jump() -> None:
     forever = RetryRule("patient", ttft_timeout_s=None, max_attempts=1)
     a_cell = replace(cell(client=forever, replicas=1), drain_s=9.0)
     recorder = Recorder()
-    profile = EngineProfile.load(a_cell.pool.profile)
+    profile = EngineProfile.load(a_cell.pool.profile).with_changes({"frontend_jitter_s": 0.0})
     run = VirtualRun(a_cell, single_turns([0.0] * 10, output_tokens=4000), profile, recorder)
     assert run.run() == 10.0
     assert {r.outcome for r in recorder.attempts} == {"censored"}
