@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from math import nextafter
 
+LOAD_TRIGGERS = ("spike", "long_prompts", "session_stampede", "tenant_hotspot")
+"""Kinds of trigger that bring more requests; the others (placebo apart) happen to replicas."""
+
 
 @dataclass(frozen=True, slots=True)
 class Router:
@@ -62,7 +65,7 @@ class Trigger:
     @property
     def adds_load(self) -> bool:
         """True where more requests come; the others happen to replicas."""
-        return self.kind in ("spike", "long_prompts", "session_stampede", "tenant_hotspot")
+        return self.kind in LOAD_TRIGGERS
 
     @property
     def at_once(self) -> bool:

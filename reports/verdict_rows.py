@@ -12,6 +12,7 @@ from reports.bands import Bands, Slack, bands
 from reports.course import COLUMNS, Course
 from reports.database import insert_rows
 from reports.protocol import TARGET_SUCCESS
+from reports.scene import LOAD_TRIGGERS
 from reports.statistics import wilson
 from reports.verdict import END_S, TRIM_S, Stretches, Verdict, false_alarm, holds_slo, judge, roots_met, success_share
 
@@ -28,7 +29,6 @@ _IDENTITY = (
     "cell_id, arm_id, router, policy, reference, guard, client, engine, pool, workload, load_rps, trigger_kind, trigger_words, k,"
     " d_s, seed"
 )
-LOADS = ("placebo", "spike", "long_prompts", "session_stampede", "tenant_hotspot")  # triggers that harm nothing that is open
 OPEN_S = 20  # as TRIM_S, where the trigger takes from the pool what is open
 QUEUE_SLACK = 0.05  # of the TTFT limit
 
@@ -160,7 +160,10 @@ def _judged(row: tuple[Any, ...], course: Course, bounds: list[tuple[str, float,
     horizon_s = ends["drain"][0]
     steady = ends.get("steady", (0.0, 0.0))
     trigger = ends.get("trigger", (steady[1], steady[1]))
-    struck = facts["trigger_kind"] not in LOADS  # the pool loses what is open: it must not count as a normal day's failure
+    struck = facts["trigger_kind"] not in (
+        "placebo",
+        *LOAD_TRIGGERS,
+    )  # the pool loses what is open: it must not count as a normal day's failure
     trim_s = min(OPEN_S if struck else TRIM_S, (steady[1] - steady[0]) // (2 if struck else 4))
     return Judged(
         identity=tuple(identity),
