@@ -5,9 +5,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.study import NamedChoice, Study
+
+if TYPE_CHECKING:
+    from replicas.profile import EngineProfile
 
 Build = Callable[[str, dict[str, Any]], object]
 Problem = tuple[tuple[str | int, ...], object, str]
@@ -33,7 +36,7 @@ def _routers(study: Study) -> Iterator[Problem]:
 
     ids = tuple(range(study.pool.replicas))
     for i, router in enumerate(study.routers):
-        yield from _named(("routers", i), router, POLICIES, "policy", partial(_build_policy, ids))
+        yield from _named(("routers", i), router, POLICIES, "policy", partial(_build_policy, study, ids))
 
 
 def _roles(study: Study) -> Iterator[Problem]:
@@ -58,11 +61,12 @@ def _clients(study: Study) -> Iterator[Problem]:
 
 
 def _guards(study: Study) -> Iterator[Problem]:
-    from routers.guards import GUARDS, build_guard
+    from routers.guards import GUARDS
 
+    ids = tuple(range(study.pool.replicas))
     for i, guard_set in enumerate(study.guards):
         for j, guard in enumerate(guard_set.guards):
-            yield from _named(("guards", i, "guards", j), guard, GUARDS, "guard", build_guard)
+            yield from _named(("guards", i, "guards", j), guard, GUARDS, "guard", partial(_build_guard, study, ids))
 
 
 class _NoTruth:
@@ -75,11 +79,28 @@ class _NoTruth:
         raise NotImplementedError
 
 
-def _build_policy(ids: tuple[int, ...], name: str, parameters: dict[str, Any]) -> object:
+def _build_policy(study: Study, ids: tuple[int, ...], name: str, parameters: dict[str, Any]) -> object:
     from routers.policies import build_policy
     from routers.policy import PolicyContext
 
-    return build_policy(name, PolicyContext(0, ids, parameters, _NoTruth()))
+    return build_policy(name, PolicyContext(0, ids, parameters, _NoTruth(), _profile_or_none(study)))
+
+
+def _build_guard(study: Study, ids: tuple[int, ...], name: str, parameters: dict[str, Any]) -> object:
+    from routers.guard import GuardContext
+    from routers.guards import build_guard
+
+    return build_guard(name, GuardContext(0, ids, parameters, _profile_or_none(study)))
+
+
+def _profile_or_none(study: Study) -> "EngineProfile | None":
+    """The pool's profile; None where it is wrong, which `_profile` tells."""
+    from replicas.profile import EngineProfile
+
+    try:
+        return EngineProfile.load(study.pool.profile).with_changes(dict(study.pool.changes))
+    except ValueError:
+        return None
 
 
 def _named(path: tuple[str | int, ...], choice: NamedChoice, known: Iterable[str], noun: str, build: Build) -> Iterator[Problem]:

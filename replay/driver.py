@@ -5,6 +5,7 @@ from replay.cell import Cell
 from replay.client import Client, ClientAttempt
 from replay.ledger import Ledger
 from replay.recorder import Recorder
+from replicas.profile import EngineProfile
 from replicas.view import ReplicaView
 from routers.factory import build_router
 from routers.policy import Truth
@@ -15,7 +16,7 @@ from workloads.workload import Workload
 class Driver:
     """One run of one cell: a client, a router, and the ledger between them."""
 
-    def __init__(self, cell: Cell, workload: Workload, recorder: Recorder) -> None:
+    def __init__(self, cell: Cell, workload: Workload, recorder: Recorder, profile: EngineProfile | None = None) -> None:
         self._cell, self._workload, self._recorder = cell, workload, recorder
         self._end_s = workload.horizon_s + cell.drain_s
         self._ledger = Ledger(recorder, cell.max_tokens)
@@ -29,6 +30,7 @@ class Driver:
             cell.seed,
             truth=self._truth(),
             on_decision=recorder.decision if cell.record_decisions else None,
+            profile=profile,
         )
 
     # What the client asks for

@@ -169,7 +169,9 @@ class LiveRun(Driver):
         if end.ok and attempt.stage != "prefill":
             self._keep_reply(request, end.token_ids)
         self._settle_row(row, attempt, end, now_s)
-        self.router.on_try_end(try_id, end.ok, end.status, now_s, end.error)
+        usage = end.usage
+        cached = usage.get("prompt_tokens_details", {}).get("cached_tokens")
+        self.router.on_try_end(try_id, end.ok, end.status, now_s, end.error, usage.get("completion_tokens", 0), cached)
         self._changed.set()
 
     def _settle_row(self, row: OpenAttempt, attempt: Try, end: StreamEnd, now_s: float) -> None:

@@ -58,7 +58,7 @@ class VirtualRun(Driver):
         self._pinned: dict[int, Served] = {}  # by rid: prefilled, and its KV not fetched yet
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = count()
-        super().__init__(cell, workload, recorder)
+        super().__init__(cell, workload, recorder, profile)
         if self._faults is not None:
             self._faults.schedule(self._at)
         for replica_id in range(len(self.engines)):
@@ -194,7 +194,7 @@ class VirtualRun(Driver):
             if served.stage != "prefill" and row.ended_us is None:
                 row.output_tokens = served.generated
                 self._ledger.end_row(row, now_s, "ok", 200, "")
-            self.router.on_try_end(try_id, True, 200, now_s)
+            self.router.on_try_end(try_id, True, 200, now_s, "", served.generated, served.cached_tokens)
 
     def _settle_row(self, row: OpenAttempt, sequence: EngineSequence, generated: int) -> None:
         """The engine's side of a row: what it computed, wanted or not."""

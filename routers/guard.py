@@ -1,10 +1,13 @@
 """WHETHER and WHEN a request goes: the types every guard shares (admission, queues, retries, breakers). No I/O."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from replicas.profile import EngineProfile
 from replicas.view import ReplicaView
-from routers.policy import RoutedRequest
+from routers.policy import RoutedRequest, TryEnd
+
+__all__ = ["HOLD", "SEND", "Admission", "Guard", "GuardContext", "Hold", "Refuse", "Release", "Retry", "Send", "TryEnd"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +29,6 @@ class Refuse:
 
 Admission = Send | Hold | Refuse
 SEND, HOLD = Send(), Hold()
-
-
-@dataclass(frozen=True, slots=True)
-class TryEnd:
-    """How one try at a replica ended. `status` is the HTTP status or 0 (connection lost)."""
-
-    ok: bool
-    status: int
-    replica_id: int
-    router_try: int
-    streaming: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +59,8 @@ class Guard:
 
     def on_sent(self, request: RoutedRequest, replica_id: int, now_s: float) -> None: ...
 
+    def on_first_token(self, request: RoutedRequest, replica_id: int, now_s: float) -> None: ...
+
     def on_end(self, request: RoutedRequest, end: TryEnd, now_s: float) -> Retry | None:
         """A try has ended; every guard hears of it, the first Retry counts. No retry when it is ok or streaming.
 
@@ -94,3 +88,13 @@ class Guard:
 
     def on_wake(self, now_s: float) -> None:
         """Time has passed: something is due, perhaps elsewhere in the router."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardContext:
+    """What a guard is built with. `profile`: the pool's engine, for guards that predict (None: unknown)."""
+
+    seed: int = 0
+    replica_ids: tuple[int, ...] = ()
+    parameters: dict[str, object] = field(default_factory=dict)
+    profile: EngineProfile | None = None

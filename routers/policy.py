@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from replicas.profile import EngineProfile
 from replicas.view import Observation, ReplicaView
 from workloads.request import Prompt
+
+if TYPE_CHECKING:
+    from routers.guard import Guard
 
 
 @dataclass(slots=True)  # not frozen: that would take three times as long to make, once an attempt; nobody writes to it
@@ -42,15 +46,45 @@ class Decision:
     scores: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class TryEnd:
+    """How one try at a replica ended. `status` is the HTTP status or 0 (connection lost, or the client hung up).
+
+    `output_tokens`: answered until then; `cached_tokens`: of the prompt, by the replica's own word (None: it said nothing).
+    """
+
+    ok: bool
+    status: int
+    replica_id: int
+    router_try: int
+    streaming: bool = False
+    output_tokens: int = 0
+    cached_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KvEvent:
+    """A replica's word on a change of its prefix cache.
+
+    `number` counts up by one a replica, so a lost event shows as a gap. `now_cached` holds (prefix key, tokens): of the segment
+    that the key ends with, so many leading tokens are cached from now on (0: forgotten). `cleared`: all was forgotten first.
+    """
+
+    number: int
+    now_cached: tuple[tuple[int, int], ...] = ()
+    cleared: bool = False
+
+
 class Policy:
     """A routing rule: override `choose`; every hook may stay as it is.
 
     `replicas` holds the eligible ones only (healthy, not excluded, in ascending id) and is never empty. Draw random numbers
     with `workloads.draws.uniform(seed, …)` keyed by the request, never from a shared stream. `knows_roles`: it can serve
-    a pool of prefill and decode replicas.
+    a pool of prefill and decode replicas. `wants_kv_events`: it is told of `on_kv_event`.
     """
 
     knows_roles = False
+    wants_kv_events = False
 
     def choose(self, request: RoutedRequest, replicas: Sequence[ReplicaView], now_s: float) -> Decision:
         raise NotImplementedError
@@ -59,11 +93,21 @@ class Policy:
 
     def on_first_token(self, request: RoutedRequest, decision: Decision, now_s: float) -> None: ...
 
-    def on_end(self, request: RoutedRequest, decision: Decision, ok: bool, now_s: float) -> None: ...
+    def on_end(self, request: RoutedRequest, decision: Decision, end: TryEnd, now_s: float) -> None:
+        """The decision's last try has ended (a pair's failed prefill, or its decode), or its client hung up."""
 
     def on_observation(self, replica: ReplicaView, now_s: float) -> None: ...
 
     def on_probe(self, replica_id: int, seen: Observation, now_s: float) -> None: ...
+
+    def on_kv_event(self, replica_id: int, event: KvEvent, now_s: float) -> None: ...
+
+    def on_pool(self, replica_ids: tuple[int, ...], now_s: float) -> None:
+        """The pool has changed: these replicas (ascending, healthy or not) are in it from now on."""
+
+    def own_guard(self) -> "Guard | None":
+        """A guard that belongs to the rule (a fair queue, say): it stands after all others, right before `choose`."""
+        return None
 
     def next_wake_s(self) -> float:
         return float("inf")
@@ -83,9 +127,10 @@ class Truth(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PolicyContext:
-    """What a policy is built with."""
+    """What a policy is built with. `profile`: the pool's engine, for rules that predict (None: unknown)."""
 
     seed: int
     replica_ids: tuple[int, ...]
     parameters: dict[str, object] = field(default_factory=dict)
     truth: Truth | None = None
+    profile: EngineProfile | None = None

@@ -10,8 +10,8 @@ from heapq import heappop, heappush
 
 from replicas.view import Observation, ReplicaView
 from routers.eligible import EligibleReplicas
-from routers.guard import Guard, Hold, Refuse, Retry, TryEnd
-from routers.policy import Decision, NoReplica, Policy, RoutedRequest
+from routers.guard import Guard, Hold, Refuse, Retry
+from routers.policy import Decision, KvEvent, NoReplica, Policy, RoutedRequest, TryEnd
 from routers.tries import EXPECTED_OUTPUT_TOKENS, Effects, Flight, RequestEnd, Stage, Try
 
 __all__ = ["Effects", "OnDecision", "RequestEnd", "Router", "Try"]
@@ -84,19 +84,33 @@ class Router:
         attempt.flight.streaming = True
         if self._policy_first_token is not None:
             self._policy_first_token(attempt.request, attempt.decision, now_s)
+        for hook in self._guard_first_token:
+            hook(attempt.request, attempt.replica_id, now_s)
 
-    def on_try_end(self, try_id: int, ok: bool, status: int, now_s: float, error: str = "") -> None:
-        """A try has ended; an unknown `try_id` (aborted before) is ignored."""
+    def on_try_end(
+        self,
+        try_id: int,
+        ok: bool,
+        status: int,
+        now_s: float,
+        error: str = "",
+        output_tokens: int = 0,
+        cached_tokens: int | None = None,
+    ) -> None:
+        """A try has ended (see `TryEnd`); an unknown `try_id` (aborted before) is ignored."""
         attempt = self._retire(try_id)
         if attempt is None:
             return
         flight = attempt.flight
-        retry = self._end_for_guards(attempt, ok, status, now_s) if self._guard_end else None
+        retry = end = None
+        if self._tells_ends:
+            end = TryEnd(ok, status, attempt.replica_id, attempt.router_try, flight.streaming, output_tokens, cached_tokens)
+            retry = self._end_for_guards(attempt.request, end, now_s)
         if ok and attempt.stage == "prefill":
             self._send(flight, attempt.decision, "decode", attempt.decision.replica_id, now_s)
         else:
-            if self._policy_end is not None:
-                self._policy_end(attempt.request, attempt.decision, ok, now_s)
+            if self._policy_end is not None and end is not None:
+                self._policy_end(attempt.request, attempt.decision, end, now_s)
             if retry is None or ok or flight.streaming:
                 self._finish(flight, ok, status, error, now_s)
             else:
@@ -112,9 +126,10 @@ class Router:
         flight.last = None  # see `_finish`
         if flight.live is not None and flight.decision is not None:
             try_id = flight.live.try_id
+            end = TryEnd(False, 0, flight.live.replica_id, flight.router_try, flight.streaming)
             self._retire(try_id)
             if self._policy_end is not None:
-                self._policy_end(flight.request, flight.decision, False, now_s)
+                self._policy_end(flight.request, flight.decision, end, now_s)
             self._effects.abort(try_id, now_s)
         for hook in self._guard_done:
             hook(flight.request, now_s)
@@ -130,6 +145,10 @@ class Router:
     def on_probe(self, replica_id: int, seen: Observation, now_s: float) -> None:
         """A probe is answered: news for the policy alone."""
         self.policy.on_probe(replica_id, seen, now_s)
+
+    def on_kv_event(self, replica_id: int, event: KvEvent, now_s: float) -> None:
+        """A replica tells what its prefix cache holds: news for the policy alone."""
+        self.policy.on_kv_event(replica_id, event, now_s)
 
     def set_healthy(self, replica_id: int, healthy: bool, now_s: float) -> None:
         """A health check speaks. Tries under way are left to end by themselves."""
@@ -240,12 +259,11 @@ class Router:
             attempt.flight.live = None
         return attempt
 
-    def _end_for_guards(self, attempt: Try, ok: bool, status: int, now_s: float) -> tuple[Retry, int] | None:
+    def _end_for_guards(self, request: RoutedRequest, end: TryEnd, now_s: float) -> tuple[Retry, int] | None:
         """Every guard hears of the end; the first Retry counts, with the index of the guard to go on at."""
-        end = TryEnd(ok, status, attempt.replica_id, attempt.router_try, attempt.flight.streaming)
         chosen = None
         for index, hook in self._guard_end:
-            retry = hook(attempt.request, end, now_s)
+            retry = hook(request, end, now_s)
             if retry is not None and chosen is None:
                 chosen = retry, index + 1
         return chosen
@@ -310,5 +328,7 @@ class Router:
         self._guard_wake = [g.on_wake for g in self.guards if type(g).on_wake is not Guard.on_wake]
         self._guard_sent = [g.on_sent for g in self.guards if type(g).on_sent is not Guard.on_sent]
         self._guard_done = [g.on_done for g in self.guards if type(g).on_done is not Guard.on_done]
+        self._guard_first_token = [g.on_first_token for g in self.guards if type(g).on_first_token is not Guard.on_first_token]
         self._guard_end = [(i, g.on_end) for i, g in numbered if type(g).on_end is not Guard.on_end]
+        self._tells_ends = bool(self._guard_end) or self._policy_end is not None
         self._guard_release = [(i, g.release) for i, g in numbered if type(g).release is not Guard.release]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from routers.guard import Guard
+from routers.guard import Guard, GuardContext
 from routers.guards.breaker import BreakerGuard
 from routers.guards.pool_queue import PoolQueueGuard
 from routers.guards.replica_queue import ReplicaQueueGuard
@@ -16,9 +16,9 @@ GUARDS: dict[str, type[Guard]] = {
 }
 
 
-def build_guard(name: str, parameters: dict[str, object], seed: int = 0) -> Guard:
+def build_guard(name: str, context: GuardContext) -> Guard:
     """The guard called `name`; raises ValueError for an unknown name or parameter, listing what is allowed."""
     if name not in GUARDS:
         raise ValueError(f"unknown guard {name!r}; allowed: {', '.join(sorted(GUARDS))}")
-    build: Callable[[dict[str, object], int], Guard] = GUARDS[name]
-    return build(dict(parameters), seed)
+    build: Callable[[GuardContext], Guard] = GUARDS[name]
+    return build(context)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from routers.guard import Guard, TryEnd
+from routers.guard import Guard, GuardContext, TryEnd
 from routers.parameters import settings_of, within
 from routers.policy import RoutedRequest
 
@@ -30,8 +30,8 @@ class BreakerGuard(Guard):
     A failure is a lost connection (0), 408, 5xx and, if counted, 429; other errors are the request's own and change nothing.
     """
 
-    def __init__(self, parameters: dict[str, object], seed: int) -> None:
-        self._settings = settings_of(BreakerSettings, parameters, "breaker")
+    def __init__(self, context: GuardContext) -> None:
+        self._settings = settings_of(BreakerSettings, context.parameters, "breaker")
         self._failures: dict[int, int] = {}
         self._successes: dict[int, int] = {}
         self._open_until_s: dict[int, float] = {}

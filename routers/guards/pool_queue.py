@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from replicas.view import ReplicaView
-from routers.guard import SEND, Admission, Guard, Release
+from routers.guard import SEND, Admission, Guard, GuardContext, Release
 from routers.guards.waiting_line import QueueSettings, WaitingLine
 from routers.parameters import settings_of
 from routers.policy import RoutedRequest
@@ -12,8 +12,8 @@ from routers.policy import RoutedRequest
 class PoolQueueGuard(Guard):
     """A request holds one of `cap` places from its admission until it leaves the router, its retries and backoffs included."""
 
-    def __init__(self, parameters: dict[str, object], seed: int) -> None:
-        settings = settings_of(QueueSettings, parameters, "queue")
+    def __init__(self, context: GuardContext) -> None:
+        settings = settings_of(QueueSettings, context.parameters, "queue")
         self._cap = settings.cap
         self._inside: set[int] = set()
         self._line = WaitingLine(settings)

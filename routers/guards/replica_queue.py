@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from replicas.view import ReplicaView
-from routers.guard import SEND, Admission, Guard, Release, TryEnd
+from routers.guard import SEND, Admission, Guard, GuardContext, Release, TryEnd
 from routers.guards.waiting_line import QueueSettings, WaitingLine
 from routers.parameters import settings_of
 from routers.policy import RoutedRequest
@@ -16,8 +16,8 @@ class ReplicaQueueGuard(Guard):
     by a later guard does not pass it, and is refused where every replica is full.
     """
 
-    def __init__(self, parameters: dict[str, object], seed: int) -> None:
-        settings = settings_of(QueueSettings, parameters, "replica_queue")
+    def __init__(self, context: GuardContext) -> None:
+        settings = settings_of(QueueSettings, context.parameters, "replica_queue")
         self._cap = settings.cap
         self._tries: dict[int, int] = {}  # replica → tries under way
         self._at: dict[int, int] = {}  # rid → its replica

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from replicas.view import ReplicaView
-from routers.guard import SEND, Admission, Guard, Retry, TryEnd
+from routers.guard import SEND, Admission, Guard, GuardContext, Retry, TryEnd
 from routers.parameters import one_of, settings_of, within
 from routers.policy import RoutedRequest
 from workloads.draws import purpose_id, uniform
@@ -49,9 +49,9 @@ class RetryGuard(Guard):
     A retry counts against the budget from the moment it is asked for, backoff included, until its own end.
     """
 
-    def __init__(self, parameters: dict[str, object], seed: int) -> None:
-        self._settings = settings_of(RetrySettings, parameters, "retry")
-        self._seed = seed
+    def __init__(self, context: GuardContext) -> None:
+        self._settings = settings_of(RetrySettings, context.parameters, "retry")
+        self._seed = context.seed
         self._inside: set[int] = set()
         self._retrying: set[int] = set()
         self._failed: dict[int, frozenset[int]] = {}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from replicas.view import ReplicaView
 from routers.parameters import no_parameters
 from routers.policies.least_outstanding import drawn_from
-from routers.policy import Decision, NoReplica, Policy, PolicyContext, RoutedRequest
+from routers.policy import Decision, NoReplica, Policy, PolicyContext, RoutedRequest, TryEnd
 from workloads.draws import purpose_id
 
 _PREFILL = purpose_id("policy-pd-pair-prefill")
@@ -38,7 +38,7 @@ class PdPair(Policy):
     def on_sent(self, request: RoutedRequest, decision: Decision, now_s: float) -> None:
         self._pairs[decision.replica_id] += 1
 
-    def on_end(self, request: RoutedRequest, decision: Decision, ok: bool, now_s: float) -> None:
+    def on_end(self, request: RoutedRequest, decision: Decision, end: TryEnd, now_s: float) -> None:
         self._pairs[decision.replica_id] -= 1
 
 

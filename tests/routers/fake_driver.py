@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from replicas.view import ReplicaView, Role
-from routers.policy import Decision, Policy, PolicyContext, RoutedRequest
+from routers.guard import GuardContext
+from routers.policy import Decision, Policy, PolicyContext, RoutedRequest, TryEnd
 from routers.tries import RequestEnd, Try
 from workloads.request import Prompt, Segment
 
@@ -69,6 +70,10 @@ def context(n: int, seed: int = 1, **parameters: object) -> PolicyContext:
     return PolicyContext(seed, tuple(range(n)), parameters)
 
 
+def guard_context(n: int = 4, seed: int = 1, **parameters: object) -> GuardContext:
+    return GuardContext(seed, tuple(range(n)), parameters)
+
+
 class Always(Policy):
     """Chooses one replica, or the first eligible one where that is away; writes down its hooks."""
 
@@ -88,5 +93,5 @@ class Always(Policy):
     def on_first_token(self, request: RoutedRequest, decision: Decision, now_s: float) -> None:
         self.heard.append(("first token", decision.replica_id))
 
-    def on_end(self, request: RoutedRequest, decision: Decision, ok: bool, now_s: float) -> None:
-        self.heard.append(("ok" if ok else "failed", decision.replica_id))
+    def on_end(self, request: RoutedRequest, decision: Decision, end: TryEnd, now_s: float) -> None:
+        self.heard.append(("ok" if end.ok else "failed", decision.replica_id))

@@ -9,7 +9,7 @@ from routers.factory import build_router
 from routers.guards import GUARDS, build_guard
 from routers.policies import POLICIES, build_policy
 from routers.policy import PolicyContext
-from tests.routers.fake_driver import FakeDriver, views
+from tests.routers.fake_driver import FakeDriver, guard_context, views
 from tests.routers.policies.test_oracle_and_pairs import Known
 
 
@@ -17,7 +17,7 @@ def test_every_policy_and_guard_builds_with_its_defaults() -> None:
     for name in POLICIES:
         assert isinstance(build_policy(name, PolicyContext(1, (0, 1), truth=Known(0.0, 0.0))), POLICIES[name])
     for name in GUARDS:
-        assert isinstance(build_guard(name, {}), GUARDS[name])
+        assert isinstance(build_guard(name, guard_context()), GUARDS[name])
 
 
 def test_a_router_is_built_from_names() -> None:
@@ -65,7 +65,7 @@ def test_a_wrong_policy_is_one_clear_line(name: str, parameters: dict[str, Any],
 )
 def test_a_wrong_guard_is_one_clear_line(name: str, parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as error:
-        build_guard(name, parameters)
+        build_guard(name, guard_context(**parameters))
     assert "\n" not in str(error.value)
 
 

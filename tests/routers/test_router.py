@@ -10,7 +10,7 @@ from routers.guards import build_guard
 from routers.policies import build_policy
 from routers.policy import Decision, Policy, RoutedRequest
 from routers.router import Router
-from tests.routers.fake_driver import Always, FakeDriver, context, request, views
+from tests.routers.fake_driver import Always, FakeDriver, context, guard_context, request, views
 
 INF = float("inf")
 
@@ -342,7 +342,7 @@ def test_a_pair_is_prefilled_then_decoded() -> None:
 
 @pytest.mark.parametrize("stage", ["prefill", "decode"])
 def test_the_failure_of_either_stage_is_a_failed_try_of_the_pair(stage: str) -> None:
-    router, driver = pd(build_guard("retry", {"exclude": "last", "jitter": 0.0}))
+    router, driver = pd(build_guard("retry", guard_context(exclude="last", jitter=0.0)))
     router.on_request(request(1), 0.0)
     if stage == "decode":
         router.on_try_end(driver.last.try_id, True, 200, 1.0)

@@ -3,13 +3,13 @@
 import pytest
 
 from routers.factory import build_router
-from routers.guard import TryEnd
+from routers.guard import GuardContext, TryEnd
 from routers.guards.breaker import BreakerGuard
 from tests.routers.fake_driver import FakeDriver, request, views
 
 
 def breaker(**parameters: object) -> BreakerGuard:
-    return BreakerGuard(parameters, 1)
+    return BreakerGuard(GuardContext(1, (), parameters))
 
 
 def ends(g: BreakerGuard, *statuses: int, at_s: float = 0.0, replica: int = 0) -> None:

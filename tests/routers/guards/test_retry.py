@@ -2,13 +2,13 @@
 
 import pytest
 
-from routers.guard import Retry, TryEnd
+from routers.guard import GuardContext, Retry, TryEnd
 from routers.guards.retry import RetryGuard
 from tests.routers.fake_driver import request
 
 
 def guard(**parameters: object) -> RetryGuard:
-    return RetryGuard(parameters, 1)
+    return RetryGuard(GuardContext(1, (), parameters))
 
 
 def fail(

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from routers.policies import build_policy
-from routers.policy import NoReplica, PolicyContext, RoutedRequest
+from routers.policy import NoReplica, PolicyContext, RoutedRequest, TryEnd
 from tests.routers.fake_driver import context, request, views
 
 
@@ -57,7 +57,7 @@ def test_a_pair_takes_the_least_outstanding_of_each_role() -> None:
     assert Counter(d.replica_id for d in decisions) == {1: 2, 3: 2, 4: 2}
     for decision in decisions:
         if decision.replica_id == 3:
-            policy.on_end(request(0), decision, True, 1.0)
+            policy.on_end(request(0), decision, TryEnd(True, 200, decision.replica_id, 1), 1.0)
     assert policy.choose(request(9), pool, 1.0).replica_id == 3
 
 
