@@ -10,6 +10,7 @@ from typing import Any
 from flows.study import Client, GuardSet, NamedChoice, Study
 from replay.cell import Cell
 from replay.code import code_hash
+from replay.observation import ObservationRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,7 @@ def cell_of(
         plan=workload.plan,
         load_rps=load_rps,
         trigger=study.trigger.described(),
-        observation_age_s=study.observation.age_s,
-        observation_jitter_s=study.observation.jitter_s,
+        observation=ObservationRule(**study.observation.model_dump()),
         max_tokens=workload.plan["max_tokens"],
         drain_s=study.phases.drain_s,
         seed=seed,

@@ -180,10 +180,15 @@ class Client(_Strict):
 
 
 class ObservationChoice(_Strict):
-    """How old the router's news of a replica is."""
+    """What a router knows of a replica and how late (see `replay.observation`): polls every age_s ± jitter_s, a share `loss` of
+    which brings nothing; `routers` side by side, each with its share of the requests; KV events late or lost."""
 
     age_s: Seconds = 1.0
     jitter_s: Seconds = 0.0
+    loss: Annotated[float, Field(ge=0, le=1)] = 0.0
+    routers: Annotated[int, Field(ge=1, le=1000)] = 1
+    kv_lag_s: Seconds = 0.0
+    kv_loss: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class Session(_Strict):

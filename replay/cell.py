@@ -5,11 +5,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from replay.observation import ObservationRule
 from replay.retry import RetryRule
 from replicas.view import Role
-from workloads.draws import purpose_id, uniform
-
-_POLL = purpose_id("observation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +66,7 @@ class Cell:
     workload_label: str
     load_rps: float
     trigger: dict[str, Any]
-    observation_age_s: float
-    observation_jitter_s: float
+    observation: ObservationRule
     max_tokens: int
     drain_s: float
     seed: int
@@ -94,11 +91,6 @@ class Cell:
     def cell_id(self) -> str:
         return f"{self.arm_id}-s{self.seed}"
 
-    def poll_after_s(self, replica_id: int, number: int) -> float:
-        """Seconds between a replica's poll number `number` and the next: the observation's age ± its jitter, at least 1 ms."""
-        jitter = self.observation_jitter_s * (2 * uniform(self.seed, _POLL, replica_id, number) - 1)
-        return max(0.001, self.observation_age_s + jitter)
-
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, sort_keys=True)
 
@@ -113,5 +105,6 @@ class Cell:
                 "pool": PoolSpec(**{**data["pool"], "roles": tuple(data["pool"]["roles"])}),
                 "client": RetryRule(**data["client"]),
                 "session": SessionRule(**data["session"]),
+                "observation": ObservationRule(**data["observation"]),
             }
         )

@@ -1,6 +1,9 @@
 """What both drivers do alike: they put client and router together, hand attempts one way and answers the other, and keep the
 books. It knows no clock and no transport: a driver adds `send`, `abort`, `probe` and the passing of time."""
 
+from collections.abc import Sequence
+from typing import cast
+
 from replay.cell import Cell
 from replay.client import Client, ClientAttempt
 from replay.ledger import Ledger
@@ -8,30 +11,61 @@ from replay.recorder import Recorder
 from replicas.profile import EngineProfile
 from replicas.view import ReplicaView
 from routers.factory import build_router
+from routers.fleet import RouterFleet
+from routers.input_log import Input, Recording
 from routers.policy import Truth
-from routers.tries import RequestEnd, Try
+from routers.router import Router
+from routers.tries import Effects, RequestEnd, Try
 from workloads.workload import Workload
 
 
 class Driver:
     """One run of one cell: a client, a router, and the ledger between them."""
 
-    def __init__(self, cell: Cell, workload: Workload, recorder: Recorder, profile: EngineProfile | None = None) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        workload: Workload,
+        recorder: Recorder,
+        profile: EngineProfile | None = None,
+        record_inputs: bool = False,
+    ) -> None:
         self._cell, self._workload, self._recorder = cell, workload, recorder
         self._end_s = workload.horizon_s + cell.drain_s
         self._ledger = Ledger(recorder, cell.max_tokens)
         self.client = Client(workload, cell.client, cell.session, cell.seed, self)
-        self.router = build_router(
-            cell.router.name,
-            cell.router.parameters,
-            [(g.name, g.parameters) for g in cell.guards],
-            [ReplicaView(i, role=role) for i, role in enumerate(cell.pool.all_roles())],
-            self,
-            cell.seed,
-            truth=self._truth(),
-            on_decision=recorder.decision if cell.record_decisions else None,
-            profile=profile,
-        )
+        self.inputs: list[list[Input]] = []
+        """With `record_inputs`: what each router was told, in order."""
+        self.router, self.routers = self._build_routers(profile, record_inputs)
+
+    def _build_routers(self, profile: EngineProfile | None, record_inputs: bool) -> tuple[Router | RouterFleet, Sequence[Router]]:
+        """What the client speaks to, and the routers one by one, as they poll for themselves."""
+        cell, truth = self._cell, self._truth()
+
+        def build(effects: Effects, number: int, of: int) -> Router:
+            router = build_router(
+                cell.router.name,
+                cell.router.parameters,
+                [(g.name, g.parameters) for g in cell.guards],
+                [ReplicaView(i, role=role) for i, role in enumerate(cell.pool.all_roles())],
+                effects,
+                cell.seed,
+                truth=truth,
+                on_decision=self._recorder.decision if cell.record_decisions else None,
+                profile=profile,
+                number=number,
+                of=of,
+            )
+            if not record_inputs:
+                return router
+            self.inputs.append([])
+            return cast(Router, Recording(router, self.inputs[-1]))
+
+        if cell.observation.routers > 1:
+            fleet = RouterFleet(build, cell.observation.routers, self, self.probe_by, cell.seed)
+            return fleet, fleet.members
+        router = build(self, 0, 1)
+        return router, (router,)
 
     # What the client asks for
 
@@ -56,6 +90,10 @@ class Driver:
         raise NotImplementedError
 
     def probe(self, replica_id: int, now_s: float) -> None:
+        self.probe_by(0, replica_id, now_s)
+
+    def probe_by(self, router: int, replica_id: int, now_s: float) -> None:
+        """Router number `router` asks a replica how it is."""
         raise NotImplementedError
 
     # Inside

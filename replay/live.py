@@ -17,6 +17,7 @@ from replay.driver import Driver
 from replay.recorder import Recorder, to_us
 from replay.rows import OpenAttempt
 from replay.stream import NoGauges, StreamEnd, fetch_gauges, stream_completion
+from replicas.profile import EngineProfile
 from replicas.view import Observation
 from routers.tries import RequestEnd, Try
 from workloads.prompts.token_ids import Ids, prompt_ids, segment_ids
@@ -35,7 +36,7 @@ _GAUGES = {
 class LiveRun(Driver):
     """One cell in wall time against replicas listening on `ports`; time 0 is `epoch_s` of the event loop's clock.
 
-    `vocabulary`: the token ids that their model takes.
+    `vocabulary`: the token ids that their model takes; `profile`: what the router is to believe of the replicas, if anything.
     """
 
     def __init__(
@@ -46,6 +47,8 @@ class LiveRun(Driver):
         recorder: Recorder,
         epoch_s: float,
         vocabulary: Vocabulary | None = None,
+        profile: EngineProfile | None = None,
+        record_inputs: bool = False,
     ) -> None:
         if workload.events:
             raise ValueError(f"events are executed in virtual time only so far; the workload has {len(workload.events)}")
@@ -56,7 +59,7 @@ class LiveRun(Driver):
         self._background: set[asyncio.Task[None]] = set()
         self._fault: BaseException | None = None
         self._changed = asyncio.Event()
-        super().__init__(cell, workload, recorder)
+        super().__init__(cell, workload, recorder, profile, record_inputs)
 
     def now_s(self) -> float:
         return asyncio.get_running_loop().time() - self._epoch_s
@@ -66,8 +69,9 @@ class LiveRun(Driver):
 
         Raises what one of its own tasks raised: a fault of ours, never of a replica.
         """
-        for replica_id in range(len(self._ports)):
-            self._spawn(self._poll(replica_id))
+        for router in range(len(self.routers)):
+            for replica_id in range(len(self._ports)):
+                self._spawn(self._poll(router, replica_id))
         try:
             while self._fault is None:
                 now_s = self.now_s()
@@ -120,8 +124,8 @@ class LiveRun(Driver):
         if task is not None:
             task.cancel()
 
-    def probe(self, replica_id: int, now_s: float) -> None:
-        self._spawn(self._probe(replica_id))
+    def probe_by(self, router: int, replica_id: int, now_s: float) -> None:
+        self._spawn(self._probe(router, replica_id))
 
     def answer(self, rid: int, end: RequestEnd, now_s: float) -> None:
         super().answer(rid, end, now_s)
@@ -205,18 +209,22 @@ class LiveRun(Driver):
         latency_s = gauges.get("stampede:latency_seconds", self.now_s() - began_s)
         return Observation(int(seen["waiting"]), int(seen["running"]), seen["kv_used"], latency_s)
 
-    async def _probe(self, replica_id: int) -> None:
+    async def _probe(self, router: int, replica_id: int) -> None:
         try:
             seen = await self._observe(replica_id)
         except NoGauges:
             return  # no answer is no news: the probe expires
-        self.router.on_probe(replica_id, seen, self.now_s())
+        self.routers[router].on_probe(replica_id, seen, self.now_s())
 
-    async def _poll(self, replica_id: int) -> None:
+    async def _poll(self, router: int, replica_id: int) -> None:
+        rule, seed = self._cell.observation, self._cell.seed
+        await asyncio.sleep(rule.first_poll_s(router))
         for number in count():
             with contextlib.suppress(NoGauges):  # no answer: the view keeps its old news, which grows older
-                self.router.on_observation(replica_id, await self._observe(replica_id), self.now_s())
-            await asyncio.sleep(self._cell.poll_after_s(replica_id, number))
+                seen = await self._observe(replica_id)
+                if not rule.is_lost(seed, router, replica_id, number):
+                    self.routers[router].on_observation(replica_id, seen, self.now_s())
+            await asyncio.sleep(rule.poll_after_s(seed, router, replica_id, number))
 
 
 def _let_go(row: OpenAttempt) -> None:

@@ -48,7 +48,9 @@ class VirtualRun(Driver):
     The workload's events are carried out on the way; ValueError for one at a replica that the pool does not have.
     """
 
-    def __init__(self, cell: Cell, workload: Workload, profile: EngineProfile, recorder: Recorder) -> None:
+    def __init__(
+        self, cell: Cell, workload: Workload, profile: EngineProfile, recorder: Recorder, record_inputs: bool = False
+    ) -> None:
         self.engines = [Engine(profile) for _ in range(cell.pool.replicas)]
         self._faults = Faults(workload.events, self.engines, cell.seed, self._lose) if workload.events else None
         self._replicas: Sequence[Engine | ClockedReplica] = self._faults.replicas if self._faults else self.engines
@@ -58,11 +60,12 @@ class VirtualRun(Driver):
         self._pinned: dict[int, Served] = {}  # by rid: prefilled, and its KV not fetched yet
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = count()
-        super().__init__(cell, workload, recorder, profile)
+        super().__init__(cell, workload, recorder, profile, record_inputs)
         if self._faults is not None:
             self._faults.schedule(self._at)
-        for replica_id in range(len(self.engines)):
-            self._schedule_poll(replica_id, 0, 0.0)
+        for router in range(len(self.routers)):
+            for replica_id in range(len(self.engines)):
+                self._schedule_poll(router, replica_id, 0, cell.observation.first_poll_s(router))
         self._sample_at(0.0)
 
     @property
@@ -139,10 +142,10 @@ class VirtualRun(Driver):
             self._replicas[live.replica_id].cancel(live, now_s)
             self._note_engine(live.replica_id)
 
-    def probe(self, replica_id: int, now_s: float) -> None:
+    def probe_by(self, router: int, replica_id: int, now_s: float) -> None:
         def answer(now_s: float) -> None:
             if self._faults is None or self._faults.answers_probe(replica_id, now_s):
-                self.router.on_probe(replica_id, self._observe(replica_id, now_s), now_s)
+                self.routers[router].on_probe(replica_id, self._observe(replica_id, now_s), now_s)
 
         self._at(now_s + PROBE_ROUND_TRIP_S, answer)
 
@@ -243,11 +246,14 @@ class VirtualRun(Driver):
         replica = self._replicas[replica_id]
         return Observation(replica.waiting, replica.running, replica.kv_used(now_s), replica.latency_s(now_s))
 
-    def _schedule_poll(self, replica_id: int, number: int, at_s: float) -> None:
+    def _schedule_poll(self, router: int, replica_id: int, number: int, at_s: float) -> None:
+        rule, seed = self._cell.observation, self._cell.seed
+
         def poll(now_s: float) -> None:
-            if self._faults is None or self._faults.answers_poll(replica_id, now_s):
-                self.router.on_observation(replica_id, self._observe(replica_id, now_s), now_s)
-            self._schedule_poll(replica_id, number + 1, at_s + self._cell.poll_after_s(replica_id, number))
+            heard = self._faults is None or self._faults.answers_poll(replica_id, now_s)
+            if heard and not rule.is_lost(seed, router, replica_id, number):
+                self.routers[router].on_observation(replica_id, self._observe(replica_id, now_s), now_s)
+            self._schedule_poll(router, replica_id, number + 1, at_s + rule.poll_after_s(seed, router, replica_id, number))
 
         self._at(at_s, poll)
 

@@ -22,6 +22,8 @@ def build_router(
     truth: Truth | None = None,
     on_decision: OnDecision | None = None,
     profile: EngineProfile | None = None,
+    number: int = 0,
+    of: int = 1,
 ) -> Router:
     """A router in front of `views`; raises ValueError in one line for what is unknown or not allowed."""
     ids = tuple(sorted(v.replica_id for v in views))
@@ -35,4 +37,4 @@ def build_router(
         raise ValueError(f"router {router_name!r} cannot serve a pool of prefill and decode replicas; use pd_pair")
     built = [build_guard(name, GuardContext(seed, ids, dict(parameters), profile)) for name, parameters in guards]
     own = policy.own_guard()
-    return Router(policy, built if own is None else [*built, own], views, effects, on_decision=on_decision)
+    return Router(policy, built if own is None else [*built, own], views, effects, on_decision=on_decision, number=number, of=of)

@@ -37,6 +37,8 @@ class Router:
         effects: Effects,
         *,
         on_decision: OnDecision | None = None,
+        number: int = 0,
+        of: int = 1,
     ) -> None:
         self.policy = policy
         self.guards = tuple(guards)
@@ -47,7 +49,8 @@ class Router:
         self._on_decision = on_decision
         self._flights: dict[int, Flight] = {}
         self._tries: dict[int, Try] = {}
-        self._last_try_id = 0
+        self._last_try_id = number + 1 - of  # router `number` `of` a fleet: (try_id - 1) % of == number
+        self._try_id_step = of
         self._timers: list[tuple[float, int, int, int]] = []  # (at_s, number, rid, the guard to go on at)
         self._last_timer = 0
         self._held = 0
@@ -243,7 +246,7 @@ class Router:
         view = self._by_id[replica_id]
         view.in_flight += 1
         view.in_flight_tokens += tokens
-        try_id = self._last_try_id = self._last_try_id + 1
+        try_id = self._last_try_id = self._last_try_id + self._try_id_step
         attempt = Try(try_id, request, decision, replica_id, stage, flight.router_try, tokens, flight)
         flight.live = flight.last = self._tries[try_id] = attempt
         for hook in self._guard_sent:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from replay.cell import Cell, Named, PoolSpec, SessionRule
+from replay.observation import ObservationRule
 from replay.retry import RetryRule
 from replicas.view import Role
 from workloads.request import Request, Segment
@@ -57,8 +58,7 @@ def cell(
         workload_label="test",
         load_rps=1.0,
         trigger={"kind": "placebo", "k": 1.0, "d_s": 0.0},
-        observation_age_s=0.5,
-        observation_jitter_s=0.0,
+        observation=ObservationRule(age_s=0.5),
         max_tokens=4096,
         drain_s=30.0,
         seed=1,

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from replay.observation import ObservationRule
 from replay.recorder import Recorder
 from replay.retry import RetryRule
 from replay.virtual import VirtualRun
@@ -163,7 +164,9 @@ def simulate(system: System, seed: int) -> Path:
     )
     workload = synthesize(_single_turns(law.draw(generator(seed, "service"), n)), plan, system.rate_rps, seed)
     a_cell = cell(system.router, tuple((g, dict(p)) for g, p in system.guards), PATIENT, system.replicas)
-    a_cell = replace(a_cell, max_tokens=1 << 40, drain_s=1e6, seed=seed, observation_age_s=1e3, record_decisions=system.sees)
+    a_cell = replace(
+        a_cell, max_tokens=1 << 40, drain_s=1e6, seed=seed, observation=ObservationRule(age_s=1e3), record_decisions=system.sees
+    )
     recorder = Recorder()
     run = VirtualRun(a_cell, workload, system.profile, recorder)
     run.run()
