@@ -164,7 +164,7 @@ def write_prompts(
 
 @commands.group()
 def serve() -> None:
-    """Serve a simulated engine over HTTP, for any client or gateway."""
+    """Serve a simulated engine, or the router, over HTTP, for any client or gateway."""
 
 
 @serve.command("replica")
@@ -193,6 +193,39 @@ def serve_replica(**options: Any) -> int:
     from flows.serve import serve_replicas
 
     return serve_replicas(**options)
+
+
+@serve.command("router")
+@click.option("--policy", required=True, metavar="'NAME KEY=VALUE…'", help="The routing rule and its parameters.")
+@click.option("--replica", "replicas", metavar="URL", multiple=True, help="A replica, http://HOST:PORT; repeatable.")
+@click.option("--prefill", "prefills", metavar="URL[,PORT]", multiple=True, help="A prefill replica (and its bootstrap port).")
+@click.option("--decode", "decodes", metavar="URL", multiple=True, help="A decode replica; repeatable.")
+@click.option("--pairs", type=click.Choice(["vllm", "sglang"]), default="vllm", help="How such replicas meet (default vllm).")
+@click.option("--guard", "guards", metavar="'NAME KEY=VALUE…'", multiple=True, help="A guard; repeatable, in order.")
+@click.option("--profile", metavar="P", help="The replicas' engine profile, for rules that predict: a name, or a .json file.")
+@click.option("--host", default="127.0.0.1", metavar="HOST", help="Address to listen on (default: this machine only).")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8000, metavar="N", help="Port (default 8000; 0: any free).")
+@click.option("--admin-port", type=click.IntRange(0, 65_535), metavar="N", help="Add and remove replicas here, on 127.0.0.1.")
+@click.option("--health-path", default="/health", metavar="PATH", help="What to GET of replicas (default /health).")
+@click.option("--health-every", "health_s", type=click.FloatRange(min=0.05), default=2.0, metavar="S", help="How often.")
+@click.option("--observe-every", "observe_s", type=click.FloatRange(min=0), default=1.0, metavar="S", help="Gauges (0: never).")
+@click.option("--session-header", "session_headers", metavar="NAME", multiple=True, help="Default x-session-id; repeatable.")
+@click.option("--forwarded-for", is_flag=True, help="Tell replicas the client's address (X-Forwarded-For).")
+@click.option("--log", metavar="FILE.jsonl", help="Append a line for each try: where it went, why, how it ended.")
+@click.option("--tell-replica", is_flag=True, help="Answers say which replica gave them (x-stampede-replica: its id).")
+@click.option("--max-body", "body_mib", type=click.IntRange(1, 1024), default=32, metavar="MIB", help="Longest request.")
+@click.option("--max-connections", type=click.IntRange(min=1), default=16_384, metavar="N", help="Of clients, at one time.")
+@click.option("--connect-timeout", "connect_s", type=click.FloatRange(min=0.01), metavar="S", help="To a replica (default 5).")
+@click.option("--first-byte-timeout", "first_byte_s", type=click.FloatRange(min=0.01), metavar="S", help="Default 600.")
+@click.option("--idle-timeout", "idle_s", type=click.FloatRange(min=0.01), metavar="S", help="Within an answer (default 120).")
+@click.option("--total-timeout", "total_s", type=click.FloatRange(min=0.01), metavar="S", help="In all (default 3600).")
+@click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Of the policy's draws.")
+@click.option("--shutdown-timeout", "shutdown_s", type=click.FloatRange(min=0), default=30.0, metavar="S", help="After SIGTERM.")
+def serve_router(**options: Any) -> int:
+    """An OpenAI-compatible reverse proxy in front of replicas; its URL on stdout once it listens."""
+    from flows.serve_router import serve_router
+
+    return serve_router(**options)
 
 
 @commands.command()

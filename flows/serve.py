@@ -43,7 +43,7 @@ def serve_replicas(
     flavour = flavour or ("sglang" if engine.engine == "sglang" else "vllm")
     tokens = _tokens(tokenizer, vocab_size)
     servings = [Serving(host, port + i if port else 0, flavour, model, tokens, api_key, admin) for i in range(replicas)]
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(engine, servings, shutdown_timeout_s))
 
 
@@ -90,7 +90,7 @@ async def _drained(served: "list[ServedReplica]", told: "asyncio.Queue[int]", ti
     return DONE
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop's where it is installed, else asyncio's own."""
     try:
         import uvloop  # type: ignore[import-not-found, unused-ignore]

@@ -56,6 +56,7 @@ class LiveRun(Driver):
         self._vocabulary = vocabulary or Vocabulary.of_size(VOCABULARY_SIZE)
         self._replies: dict[int, Ids] = {}  # content id → what an engine said
         self._streams: dict[int, asyncio.Task[None]] = {}
+        self._rows: dict[int, OpenAttempt] = {}  # by try, until its stream is over
         self._background: set[asyncio.Task[None]] = set()
         self._fault: BaseException | None = None
         self._changed = asyncio.Event()
@@ -116,10 +117,18 @@ class LiveRun(Driver):
     def send(self, attempt: Try, now_s: float) -> None:
         row = self._ledger.open_try(attempt, now_s)
         row.held += 1
+        self._rows[attempt.try_id] = row
         task = self._streams[attempt.try_id] = self._spawn(self._stream(attempt, row, self._body(attempt)))
-        task.add_done_callback(lambda _: _let_go(row))
+        task.add_done_callback(lambda _: _let_go(self._rows.pop(attempt.try_id)))
+
+    def orphan(self, try_id: int, now_s: float) -> None:
+        """The router gave the try up: its row ends, unless its client has ended it."""
+        row = self._rows.get(try_id)
+        if row is not None:
+            self._ledger.end_row(row, now_s, "timeout", 504, "router gave up")
 
     def abort(self, try_id: int, now_s: float) -> None:
+        self.orphan(try_id, now_s)
         task = self._streams.pop(try_id, None)
         if task is not None:
             task.cancel()

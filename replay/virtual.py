@@ -139,8 +139,15 @@ class VirtualRun(Driver):
     def abort(self, try_id: int, now_s: float) -> None:
         live = self._live.get(try_id)
         if live is not None:
+            self.orphan(try_id, now_s)
             self._replicas[live.replica_id].cancel(live, now_s)
             self._note_engine(live.replica_id)
+
+    def orphan(self, try_id: int, now_s: float) -> None:
+        """The router gave the try up: its row ends, unless its client has ended it."""
+        live = self._live.get(try_id)
+        if live is not None:
+            self._ledger.end_row(live.row, now_s, "timeout", 504, "router gave up")
 
     def probe_by(self, router: int, replica_id: int, now_s: float) -> None:
         def answer(now_s: float) -> None:

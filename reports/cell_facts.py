@@ -15,6 +15,7 @@ COUNTS = ("planned", "scheduled", "ok", "failed", "abandoned", "censored", "not_
 SLO_KEYS = ("ttft_s", "tpot_s", "e2e_s")
 NOT_THE_ARM = ("seed", "workload", "workload_hash", "trigger")
 REFERENCE_POLICIES = frozenset({"oracle"})  # know what no router can know: drawn, but never ranked and never the best
+HOLDING_POLICIES = frozenset({"fair_vtc", "dlpm"})  # have a queue of their own: what it holds is not the sender's lag
 FOR_EVER_US = 2**62
 
 _FACTS = """CREATE TABLE cell_facts (
@@ -99,7 +100,7 @@ def _facts_row(attempts: Path, workload: Path, facts: dict[str, Any]) -> tuple[A
         facts["cpu_s"],
         *(counts[name] for name in COUNTS),
         facts["conserved"],
-        facts["driver"] == "virtual" and bool(spec.get("guards")),
+        facts["driver"] == "virtual" and (bool(spec.get("guards")) or policy in HOLDING_POLICIES),
         _calm_arm(facts),
         *(str(file) for file in (attempts, attempts.with_name("samples.parquet"), attempts.with_name("decisions.parquet"))),
         str(workload),

@@ -38,6 +38,9 @@ class RouterFleet:
         return sum(m.held_requests for m in self.members)
 
     def on_request(self, request: RoutedRequest, now_s: float) -> None:
+        """As the router's: raises ValueError if its `rid` is already inside any of them."""
+        if request.rid in self._inside:
+            raise ValueError(f"rid {request.rid} is already in a router; every client attempt needs its own")
         draw = uniform(self._seed, _BALANCER, request.request_id, request.client_attempt)
         member = self._inside[request.rid] = self.members[int(draw * len(self.members))]
         member.on_request(request, now_s)
@@ -88,6 +91,7 @@ class _MemberEffects:
 
     def __init__(self, inside: dict[int, Router], effects: Effects, probe: Callable[[int, float], None]) -> None:
         self.send, self.abort, self.probe = effects.send, effects.abort, probe
+        self.orphan: Callable[[int, float], None] | None = getattr(effects, "orphan", None)
         self._answer = effects.answer
         self._inside = inside
 

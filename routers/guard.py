@@ -7,7 +7,7 @@ from replicas.profile import EngineProfile
 from replicas.view import ReplicaView
 from routers.policy import RoutedRequest, TryEnd
 
-__all__ = ["HOLD", "SEND", "Admission", "Guard", "GuardContext", "Hold", "Refuse", "Release", "Retry", "Send", "TryEnd"]
+__all__ = ["HOLD", "SEND", "Admission", "GiveUp", "Guard", "GuardContext", "Hold", "Refuse", "Release", "Retry", "Send", "TryEnd"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,15 @@ class Release:
     refuse_status: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The try of `rid` took too long: it is aborted, or left to work on for nobody (`orphan`). It ended with `status`."""
+
+    rid: int
+    orphan: bool = False
+    status: int = 504
+
+
 class Guard:
     """One ordered stage in front of the policy: override what you need."""
 
@@ -75,12 +84,23 @@ class Guard:
         """False hides the replica from the policy (breaker, ejection)."""
         return True
 
+    def hides(self, now_s: float) -> bool:
+        """False: `admits` would say True of every replica; so that the router need not ask it of each."""
+        return True
+
     def release(self, replicas: Sequence[ReplicaView], now_s: float) -> Sequence[Release]:
         """Held requests that may move now, in order; each is named once. `replicas` as in `on_request`.
 
         Asked after everything that may have made room, as long as anything is held by any guard.
         """
         return ()
+
+    def give_up(self, now_s: float) -> Sequence[GiveUp]:
+        """Requests whose try is given up now; asked when time has passed. Each such try then has its `on_end`."""
+        return ()
+
+    def on_pool(self, replica_ids: tuple[int, ...], now_s: float) -> None:
+        """The pool has changed: these replicas (ascending, healthy or not) are in it from now on."""
 
     def next_wake_s(self) -> float:
         """When something of its own is due (inf: never); once `on_wake` and `release` were called then, it must be later."""

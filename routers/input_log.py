@@ -86,6 +86,9 @@ class Refeed:
     def abort(self, try_id: int, now_s: float) -> None:
         self._feed()
 
+    def orphan(self, try_id: int, now_s: float) -> None:
+        self._feed()
+
     def probe(self, replica_id: int, now_s: float) -> None:
         self._feed()
 

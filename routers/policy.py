@@ -61,6 +61,11 @@ class TryEnd:
     output_tokens: int = 0
     cached_tokens: int | None = None
 
+    @property
+    def refused(self) -> bool:
+        """It was answered with an error's status before any token: what was asked for it is due to nobody."""
+        return not self.ok and not self.streaming and self.status > 0
+
 
 @dataclass(frozen=True, slots=True)
 class KvEvent:

@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 
 from replicas.view import Observation, ReplicaView
 from routers.eligible import EligibleReplicas
-from routers.guard import Guard, Hold, Refuse, Retry
+from routers.guard import GiveUp, Guard, Hold, Refuse, Retry
 from routers.policy import Decision, KvEvent, NoReplica, Policy, RoutedRequest, TryEnd
 from routers.tries import EXPECTED_OUTPUT_TOKENS, Effects, Flight, RequestEnd, Stage, Try
 
@@ -26,7 +26,8 @@ class Router:
     """One router in front of one pool.
 
     Guards act in order; a held request goes on at the next guard, and a retry passes only the guards *after* the one that
-    asked for it. `views` is in ascending id; only the router writes it.
+    asked for it. `views` is in ascending id; only the router writes it. `pairs_together`: a pair is one try of stage `pair`,
+    which goes to both replicas at once (SGLang), instead of a prefill and then a decode (vLLM).
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class Router:
         self.policy = policy
         self.guards = tuple(guards)
         self._replicas = EligibleReplicas(views, self.guards)
-        self.views = self._replicas.views
+        self.pairs_together = False
         self._by_id = self._replicas.by_id
         self._effects = effects
+        self._orphan: Callable[[int, float], None] | None = getattr(effects, "orphan", None)
         self._on_decision = on_decision
         self._flights: dict[int, Flight] = {}
         self._tries: dict[int, Try] = {}
@@ -56,6 +58,11 @@ class Router:
         self._held = 0
         self._releasing = False
         self._find_hooks()
+
+    @property
+    def views(self) -> Sequence[ReplicaView]:
+        """The pool, in ascending id."""
+        return self._replicas.views
 
     @property
     def open_requests(self) -> int:
@@ -89,6 +96,7 @@ class Router:
             self._policy_first_token(attempt.request, attempt.decision, now_s)
         for hook in self._guard_first_token:
             hook(attempt.request, attempt.replica_id, now_s)
+        self._release(now_s)
 
     def on_try_end(
         self,
@@ -99,15 +107,22 @@ class Router:
         error: str = "",
         output_tokens: int = 0,
         cached_tokens: int | None = None,
+        at: int | None = None,
     ) -> None:
-        """A try has ended (see `TryEnd`); an unknown `try_id` (aborted before) is ignored."""
+        """A try has ended (see `TryEnd`); an unknown `try_id` (aborted before) is ignored.
+
+        `at`: the replica that it ended at, where that is not the try's own (the prefill half of a `pair`).
+        """
         attempt = self._retire(try_id)
         if attempt is None:
             return
         flight = attempt.flight
+        if ok and attempt.stage == "prefill" and attempt.decision.replica_id not in self._by_id:
+            ok, status, error = False, NO_REPLICA_STATUS, "the decode replica has left the pool"
         retry = end = None
         if self._tells_ends:
-            end = TryEnd(ok, status, attempt.replica_id, attempt.router_try, flight.streaming, output_tokens, cached_tokens)
+            at = attempt.replica_id if at is None else at
+            end = TryEnd(ok, status, at, attempt.router_try, flight.streaming, output_tokens, cached_tokens)
             retry = self._end_for_guards(attempt.request, end, now_s)
         if ok and attempt.stage == "prefill":
             self._send(flight, attempt.decision, "decode", attempt.decision.replica_id, now_s)
@@ -119,6 +134,12 @@ class Router:
             else:
                 self._retry(flight, *retry)
         self._release(now_s)
+
+    def on_prefilled(self, try_id: int) -> None:
+        """The prefill half of a `pair` has ended well: its replica is free of it."""
+        attempt = self._tries.get(try_id)
+        if attempt is not None:
+            self._end_prefill_half(attempt)
 
     def on_cancel(self, rid: int, now_s: float) -> None:
         """The client hung up: its try is aborted, or it is dropped where it waits. Nobody is answered."""
@@ -158,6 +179,16 @@ class Router:
         self._replicas.set_healthy(replica_id, healthy)
         self._release(now_s)
 
+    def add(self, view: ReplicaView, now_s: float) -> None:
+        """A replica joins the pool; raises ValueError unless its id is new."""
+        self._replicas.add(view)
+        self._tell_pool(now_s)
+
+    def remove(self, replica_id: int, now_s: float) -> None:
+        """A replica leaves the pool; tries under way there are left to end by themselves. Raises ValueError for an unknown id."""
+        self._replicas.remove(replica_id)
+        self._tell_pool(now_s)
+
     @property
     def may_wake(self) -> bool:
         """False where `next_wake_s` will always be inf: no guard, which could hold or retry, and a policy without a timer."""
@@ -177,6 +208,9 @@ class Router:
         """Time has passed: retries that are due, the policy's own timer, requests that may leave a queue."""
         for hook in self._guard_wake:
             hook(now_s)
+        for give_up in self._guard_give_up:
+            for item in give_up(now_s):
+                self._give_up(item, now_s)
         timers = self._timers
         while timers and timers[0][0] <= now_s:
             timer = heappop(timers)
@@ -189,6 +223,25 @@ class Router:
                 self._effects.probe(replica_id, now_s)
         self._release(now_s)
 
+    def _tell_pool(self, now_s: float) -> None:
+        ids = self._replicas.ids
+        self.policy.on_pool(ids, now_s)
+        for guard in self.guards:
+            guard.on_pool(ids, now_s)
+        self._release(now_s)
+
+    def _give_up(self, item: GiveUp, now_s: float) -> None:
+        """The try is aborted, or becomes an orphan of which nothing is heard any more; either way it has failed."""
+        flight = self._flights.get(item.rid)
+        if flight is None or flight.live is None:
+            return
+        try_id = flight.live.try_id
+        if not item.orphan:
+            self._effects.abort(try_id, now_s)
+        elif self._orphan is not None:
+            self._orphan(try_id, now_s)
+        self.on_try_end(try_id, False, item.status, now_s, "the router gave it up")
+
     # The way of a request
 
     def _admit(self, flight: Flight, first: int, now_s: float) -> None:
@@ -200,7 +253,7 @@ class Router:
                 self._release(now_s)
                 return
             if isinstance(admission, Refuse):
-                self._finish(flight, False, admission.status, "refused by a guard", now_s)
+                self._finish(flight, False, admission.status, "refused by a guard", now_s, index)
                 self._release(now_s)
                 return
         self._dispatch(flight, now_s)
@@ -227,6 +280,8 @@ class Router:
             self._effects.probe(replica_id, now_s)
         if decision.prefill_id is None:
             self._send(flight, decision, "serve", decision.replica_id, now_s)
+        elif self.pairs_together:
+            self._send(flight, decision, "pair", decision.replica_id, now_s)
         else:
             self._send(flight, decision, "prefill", decision.prefill_id, now_s)
 
@@ -248,6 +303,8 @@ class Router:
         view.in_flight_tokens += tokens
         try_id = self._last_try_id = self._last_try_id + self._try_id_step
         attempt = Try(try_id, request, decision, replica_id, stage, flight.router_try, tokens, flight)
+        if stage == "pair":
+            self._begin_prefill_half(attempt)
         flight.live = flight.last = self._tries[try_id] = attempt
         for hook in self._guard_sent:
             hook(request, replica_id, now_s)
@@ -260,7 +317,29 @@ class Router:
             view.in_flight -= 1
             view.in_flight_tokens -= attempt.tokens
             attempt.flight.live = None
+            if attempt.prefilling:
+                self._end_prefill_half(attempt)
+            if self._replicas.leaving:
+                self._replicas.forget(view)
         return attempt
+
+    def _begin_prefill_half(self, attempt: Try) -> None:
+        view = self._prefill_view(attempt)
+        attempt.prefilling = True
+        view.in_flight += 1
+        view.in_flight_tokens += attempt.request.prompt.tokens
+
+    def _end_prefill_half(self, attempt: Try) -> None:
+        if attempt.prefilling:
+            view = self._prefill_view(attempt)
+            attempt.prefilling = False
+            view.in_flight -= 1
+            view.in_flight_tokens -= attempt.request.prompt.tokens
+            self._replicas.forget(view)
+
+    def _prefill_view(self, attempt: Try) -> ReplicaView:
+        assert attempt.decision.prefill_id is not None
+        return self._by_id[attempt.decision.prefill_id]
 
     def _end_for_guards(self, request: RoutedRequest, end: TryEnd, now_s: float) -> tuple[Retry, int] | None:
         """Every guard hears of the end; the first Retry counts, with the index of the guard to go on at."""
@@ -282,13 +361,13 @@ class Router:
         flight = self._flights.get(timer[2])
         return flight is not None and flight.timer == timer[1]
 
-    def _finish(self, flight: Flight, ok: bool, status: int, error: str, now_s: float) -> None:
+    def _finish(self, flight: Flight, ok: bool, status: int, error: str, now_s: float, refused_by: int | None = None) -> None:
         rid = flight.request.rid
         del self._flights[rid]
         for hook in self._guard_done:
             hook(flight.request, now_s)
         last, flight.last = flight.last, None  # a try knows its flight: no cycle may be left for the collector
-        self._effects.answer(rid, RequestEnd(ok, status, error, last), now_s)
+        self._effects.answer(rid, RequestEnd(ok, status, error, last, refused_by), now_s)
 
     def _release(self, now_s: float) -> None:
         """Lets held requests move until no guard names another one."""
@@ -315,7 +394,7 @@ class Router:
         if refuse_status is None:
             self._admit(flight, index + 1, now_s)
         else:
-            self._finish(flight, False, refuse_status, "refused by a guard", now_s)
+            self._finish(flight, False, refuse_status, "refused by a guard", now_s, index)
 
     def _find_hooks(self) -> None:
         """Only hooks that are overridden are ever called: this is the hot path of a simulator."""
@@ -329,6 +408,7 @@ class Router:
         asked = [(i, g.on_request) for i, g in numbered if type(g).on_request is not Guard.on_request]
         self._asked_from = [[(i, ask) for i, ask in asked if i >= first] for first in range(len(self.guards) + 1)]
         self._guard_wake = [g.on_wake for g in self.guards if type(g).on_wake is not Guard.on_wake]
+        self._guard_give_up = [g.give_up for g in self.guards if type(g).give_up is not Guard.give_up]
         self._guard_sent = [g.on_sent for g in self.guards if type(g).on_sent is not Guard.on_sent]
         self._guard_done = [g.on_done for g in self.guards if type(g).on_done is not Guard.on_done]
         self._guard_first_token = [g.on_first_token for g in self.guards if type(g).on_first_token is not Guard.on_first_token]

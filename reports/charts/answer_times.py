@@ -6,7 +6,7 @@ import altair as alt
 import duckdb
 import polars as pl
 
-from reports.charts.figure import Figure, Fit
+from reports.charts.figure import MAX_ROWS, Figure, Fit
 from reports.charts.panels import SPANS, colour, dash, focus, focused, labelled, named, plain_axis
 from reports.scene import Scene
 
@@ -20,8 +20,13 @@ MEASURES = {"ttft": "Time to first token (TTFT)", "e2e": "Time to the whole answ
 TIME_LABEL = "datum.value < 1 ? format(datum.value * 1000, '~r') + ' ms' : format(datum.value, '~r') + ' s'"
 
 
-def frame(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
-    """Share of requests answered within `seconds`, at `POINTS` log-spaced points between a curve's fastest and slowest
+def points(routers: int) -> int:
+    """Points of a curve: `POINTS`, or fewer where so many routers would not fit a chart."""
+    return min(POINTS, MAX_ROWS // (len(MEASURES) * len(SPANS) * max(1, routers)))
+
+
+def frame(con: duckdb.DuckDBPyConnection, most: int = POINTS) -> pl.DataFrame:
+    """Share of requests answered within `seconds`, at up to `most` log-spaced points between a curve's fastest and slowest
     answer, seeds pooled. Columns: panel (condition), s, span, measure, seconds, share."""
     found: pl.DataFrame = con.sql(f"""
         WITH asked AS (
@@ -34,10 +39,10 @@ def frame(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
             FROM asked GROUP BY ALL HAVING count(answer_s) > 0),
         placed AS (
             SELECT a.panel, a.s, a.span, a.measure, e.n, e.low, e.high,
-                   if(e.high > e.low, greatest(ln(a.answer_s / e.low) / ln(e.high / e.low), 0) * {POINTS - 1}, 0) AS place
+                   if(e.high > e.low, greatest(ln(a.answer_s / e.low) / ln(e.high / e.low), 0) * {most - 1}, 0) AS place
             FROM asked a JOIN ends e USING (panel, s, span, measure) WHERE a.answer_s IS NOT NULL),
         stepped AS (SELECT * EXCLUDE (place), ceil(place - 1e-9) AS step, count(*) AS answers FROM placed GROUP BY ALL)
-        SELECT panel, s, span, measure, (low * pow(high / low, step / {POINTS - 1}.0))::DOUBLE AS seconds,
+        SELECT panel, s, span, measure, (low * pow(high / low, step / {most - 1}.0))::DOUBLE AS seconds,
                (sum(answers) OVER (PARTITION BY panel, s, span, measure ORDER BY step) / n)::DOUBLE AS share
         FROM stepped ORDER BY panel, s, span, measure, seconds""").pl()
     return found
@@ -85,7 +90,7 @@ def limits(scene: Scene) -> pl.DataFrame:
 
 def answer_times(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[Figure]:
     """One figure a condition, up to four panels; at most 4 × `POINTS` rows a router."""
-    everything = labelled(frame(con), scene.routers, "router")
+    everything = labelled(frame(con, points(len(scene.routers))), scene.routers, "router")
     kinds = [
         (m, s) for s in SPANS for m in MEASURES if not everything.filter(pl.col("measure") == m, pl.col("span") == s).is_empty()
     ]

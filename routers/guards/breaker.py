@@ -3,31 +3,43 @@
 from dataclasses import dataclass
 
 from routers.guard import Guard, GuardContext, TryEnd
-from routers.parameters import settings_of, within
+from routers.limits.places import Places
+from routers.parameters import one_of, settings_of, within
 from routers.policy import RoutedRequest
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerSettings:
-    """Defaults of both wheels: 10 failures in a row, 60 s open, 3 successes to close. `count_429`: a 429 is a failure."""
+    """Defaults of both wheels: 10 failures in a row, 60 s open, 3 successes to close.
+
+    `count_429`: a 429 is a failure. `on_4xx`: what the other 4xx are; a failure (sgl-model-gateway's `router.rs`: whatever is
+    not 2xx is, 429 too), a success (vllm-project/router: all 4xx are, so set `count_429` false with it), or ignored (ours: a bad
+    request says nothing of the replica; but a 408 is a failure then). `half_open_tries`: the most tries under way at a replica
+    that is half-open; null = no limit, as both wheels.
+    """
 
     failures: int = 10
     open_s: float = 60.0
     successes: int = 3
     count_429: bool = True
+    on_4xx: str = "ignored"
+    half_open_tries: int | None = None
 
     def __post_init__(self) -> None:
+        one_of("on_4xx", self.on_4xx, ("ignored", "failure", "success"))
+        within("half_open_tries", self.half_open_tries, 1)
         within("failures", self.failures, 1)
         within("open_s", self.open_s, 0.001)
         within("successes", self.successes, 1)
 
 
 class BreakerGuard(Guard):
-    """One circuit a replica, as sgl-model-gateway's `circuit_breaker.rs`:
+    """One circuit a replica, as sgl-model-gateway's `core/circuit_breaker.rs` (SMG's documentation gives the wheels' defaults):
 
     closed → open after `failures` in a row; open → half-open after `open_s`; half-open → closed after `successes` in a row,
     → open on one failure. Half-open admits everything. Ends that come while it is open (of older tries) change nothing.
-    A failure is a lost connection (0), 408, 5xx and, if counted, 429; other errors are the request's own and change nothing.
+    A lost connection (0) and 5xx are failures. Known weakness: a burst that the whole pool refuses opens every circuit, and a
+    healthy pool is locked out for `open_s`; there is no limit on how many may be open (`ejection` has one).
     """
 
     def __init__(self, context: GuardContext) -> None:
@@ -36,6 +48,8 @@ class BreakerGuard(Guard):
         self._successes: dict[int, int] = {}
         self._open_until_s: dict[int, float] = {}
         self._half_open: set[int] = set()
+        self._pool: frozenset[int] | None = None  # None: as it was at the start
+        self._places = Places() if self._settings.half_open_tries is not None else None
 
     def state_of(self, replica_id: int, now_s: float) -> str:
         """closed, open or half-open."""
@@ -45,16 +59,42 @@ class BreakerGuard(Guard):
         return "open" if replica_id in self._open_until_s else "closed"
 
     def admits(self, replica_id: int, now_s: float) -> bool:
-        return now_s >= self._open_until_s.get(replica_id, now_s)
+        if self._open_until_s:
+            if now_s < self._open_until_s.get(replica_id, now_s):
+                return False
+            self._pass_time(now_s)
+        most = self._settings.half_open_tries
+        return most is None or self._places is None or replica_id not in self._half_open or self._places.at(replica_id) < most
+
+    def hides(self, now_s: float) -> bool:
+        return bool(self._open_until_s or (self._half_open and self._places is not None))
+
+    def on_sent(self, request: RoutedRequest, replica_id: int, now_s: float) -> None:
+        if self._places is not None:
+            self._places.send(request.rid, replica_id)
+
+    def on_done(self, request: RoutedRequest, now_s: float) -> None:
+        if self._places is not None:
+            self._places.leave(request.rid)
 
     def on_end(self, request: RoutedRequest, end: TryEnd, now_s: float) -> None:
         self._pass_time(now_s)
-        if end.replica_id in self._open_until_s:
+        if self._places is not None:
+            self._places.end(request.rid, end.replica_id)
+        if end.replica_id in self._open_until_s or (self._pool is not None and end.replica_id not in self._pool):
             return
-        if end.ok:
+        verdict = "success" if end.ok else self._verdict(end.status)
+        if verdict == "success":
             self._count_success(end.replica_id)
-        elif self._is_failure(end.status):
+        elif verdict == "failure":
             self._count_failure(end.replica_id, now_s)
+
+    def on_pool(self, replica_ids: tuple[int, ...], now_s: float) -> None:
+        self._pool = frozenset(replica_ids)
+        for known in (self._failures, self._successes, self._open_until_s):
+            for replica_id in [i for i in known if i not in replica_ids]:
+                del known[replica_id]
+        self._half_open.intersection_update(replica_ids)
 
     def next_wake_s(self) -> float:
         return min(self._open_until_s.values()) if self._open_until_s else float("inf")
@@ -62,8 +102,14 @@ class BreakerGuard(Guard):
     def on_wake(self, now_s: float) -> None:
         self._pass_time(now_s)
 
-    def _is_failure(self, status: int) -> bool:
-        return status in (0, 408) or status >= 500 or (status == 429 and self._settings.count_429)
+    def _verdict(self, status: int) -> str:
+        if not 400 <= status < 500:
+            return "failure"
+        if status == 429 and self._settings.count_429:
+            return "failure"
+        if status == 408 and self._settings.on_4xx == "ignored":
+            return "failure"
+        return self._settings.on_4xx
 
     def _count_success(self, replica_id: int) -> None:
         self._failures[replica_id] = 0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from replicas.view import ReplicaView
 from routers.guard import SEND, Admission, Guard, GuardContext, Release
-from routers.guards.waiting_line import QueueSettings, WaitingLine
+from routers.lines.waiting_line import QueueSettings, WaitingLine
 from routers.parameters import settings_of
 from routers.policy import RoutedRequest
 
@@ -14,6 +14,8 @@ class PoolQueueGuard(Guard):
 
     def __init__(self, context: GuardContext) -> None:
         settings = settings_of(QueueSettings, context.parameters, "queue")
+        if settings.cap is None:
+            raise ValueError("queue: cap = None is not allowed; it must be a whole number of at least 1")
         self._cap = settings.cap
         self._inside: set[int] = set()
         self._line = WaitingLine(settings)
@@ -23,6 +25,7 @@ class PoolQueueGuard(Guard):
             return SEND  # a retry: it kept its place
         if len(self._inside) < self._cap and not self._line:
             self._inside.add(request.rid)
+            self._line.pass_by(now_s)
             return SEND
         return self._line.join(request, now_s)
 

@@ -11,6 +11,7 @@ from workloads.draws import purpose_id, uniform
 
 _JITTER = purpose_id("guard-retry-jitter")
 _NOBODY: frozenset[int] = frozenset()
+_NEARLY_ONE = 1 - 1e-9  # ten successes of 0.1 make a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,9 @@ class RetrySettings:
 
     `exclude`: none (the policy may choose the failed replica again), last (not that one), tried (none that failed before).
     `retry_on` holds statuses, 0 = connection lost. `budget` is the largest share of retries among the requests in the router,
-    but `budget_floor` retries are always allowed (Envoy's retry budget: 0.2 and 3); null = no budget.
+    but `budget_floor` retries are always allowed (Envoy's retry budget: 0.2 and 3); null = no budget. `bucket`: a token bucket of
+    that size, full at first; a success adds `bucket_gain`, a retry takes 1 (Brooker, "Fixing retries with token buckets and
+    circuit breakers", 2022: 0.1 a success; 5 tokens in his `simulator_example/retry_sim`, per client). Both may be set.
     """
 
     max_attempts: int = 5
@@ -31,6 +34,8 @@ class RetrySettings:
     retry_on: tuple[int, ...] = (0, 408, 429, 500, 502, 503, 504)
     budget: float | None = None
     budget_floor: int = 3
+    bucket: float | None = None
+    bucket_gain: float = 0.1
 
     def __post_init__(self) -> None:
         one_of("exclude", self.exclude, ("none", "last", "tried"))
@@ -41,12 +46,15 @@ class RetrySettings:
         within("jitter", self.jitter, 0.0, 1.0)
         within("budget", self.budget, 0.0)
         within("budget_floor", self.budget_floor, 0)
+        within("bucket", self.bucket, 1.0)
+        within("bucket_gain", self.bucket_gain, 0.0)
 
 
 class RetryGuard(Guard):
     """Asks for a retry while attempts, budget and the request's deadline allow it; never once a token was relayed.
 
-    A retry counts against the budget from the moment it is asked for, backoff included, until its own end.
+    A retry counts against the budget from the moment it is asked for, backoff included, until its own end. A token that was
+    taken is spent, even if the client hangs up before the retry is sent.
     """
 
     def __init__(self, context: GuardContext) -> None:
@@ -55,6 +63,13 @@ class RetryGuard(Guard):
         self._inside: set[int] = set()
         self._retrying: set[int] = set()
         self._failed: dict[int, frozenset[int]] = {}
+        self._tokens = self._settings.bucket
+        self._gained: set[int] = set()
+
+    @property
+    def tokens(self) -> float | None:
+        """What is left in the bucket, where there is one."""
+        return self._tokens
 
     def on_request(self, request: RoutedRequest, replicas: Sequence[ReplicaView], now_s: float) -> Admission:
         self._inside.add(request.rid)
@@ -63,12 +78,13 @@ class RetryGuard(Guard):
     def on_end(self, request: RoutedRequest, end: TryEnd, now_s: float) -> Retry | None:
         settings = self._settings
         if end.ok:
+            self._gain(request.rid)
             return None
         self._retrying.discard(request.rid)
         if end.streaming or end.status not in settings.retry_on or end.router_try >= settings.max_attempts:
             return None
         at_s = now_s + self.backoff_before(end.router_try + 1, request)
-        if at_s >= request.deadline_s or not self._affordable():
+        if at_s >= request.deadline_s or not self._affordable() or not self._take_token():
             return None
         self._retrying.add(request.rid)
         return Retry(at_s, self._exclude(request.rid, end.replica_id))
@@ -77,6 +93,7 @@ class RetryGuard(Guard):
         self._inside.discard(request.rid)
         self._retrying.discard(request.rid)
         self._failed.pop(request.rid, None)
+        self._gained.discard(request.rid)
 
     def backoff_before(self, router_try: int, request: RoutedRequest) -> float:
         """Seconds to wait before try 2, 3, …; the jitter is keyed by the request's try."""
@@ -88,6 +105,20 @@ class RetryGuard(Guard):
     def _affordable(self) -> bool:
         budget = self._settings.budget
         return budget is None or len(self._retrying) < max(self._settings.budget_floor, budget * len(self._inside))
+
+    def _gain(self, rid: int) -> None:
+        """Once a request: both tries of a pair succeed."""
+        if self._tokens is not None and self._settings.bucket is not None and rid not in self._gained:
+            self._gained.add(rid)
+            self._tokens = min(self._settings.bucket, self._tokens + self._settings.bucket_gain)
+
+    def _take_token(self) -> bool:
+        if self._tokens is None:
+            return True
+        if self._tokens < _NEARLY_ONE:
+            return False
+        self._tokens -= 1
+        return True
 
     def _exclude(self, rid: int, replica_id: int) -> frozenset[int]:
         if self._settings.exclude == "none":

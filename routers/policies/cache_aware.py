@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from replicas.view import ReplicaView
+from routers.choices.prebuilt import Prebuilt
 from routers.parameters import one_of, settings_of, within
 from routers.policy import Decision, Policy, PolicyContext, RoutedRequest
-from routers.prefix_index import PrefixIndex
+from routers.prefixes.prefix_index import PrefixIndex
 
 # (threshold, abs, rel): the wheels of sglang-router and vllm-router, and SMG's library
 _DEFAULTS = {"wheel": (0.3, 64, 1.5), "smg": (0.5, 32, 1.1)}
@@ -31,13 +32,16 @@ class CacheAwareSettings:
 
 
 class CacheAware(Policy):
-    """SGLang's rule (sgl-model-gateway, `cache_aware.rs`), with requests in flight as the load:
+    """SGLang's rule, with requests in flight as the load:
 
     out of balance (max − min > abs and max > rel·min) → least load; else the match's share of the prompt > threshold → the
     replica that was sent it last; else least load. The prompt is inserted for the chosen replica either way. Least load is
     the first in order on a tie, so an idle pool is served by one replica (the wheels do the same). A match that is away goes
-    to the first eligible replica and is not inserted. Two differences: the gateway counts the load of ineligible replicas
-    too, and evicts once a minute or two, this index at once.
+    to the first eligible replica and is not inserted. Source: sgl-model-gateway, `policies/cache_aware.rs` (the default set
+    `smg` is its library's, `policies/mod.rs`; `wheel` that of the wheels' command lines). Differences: the gateway counts the
+    load of ineligible replicas too, matches characters, and evicts every 30 s or two minutes, this index at once. Its newer
+    releases can add a token-usage threshold and KV events; they are left out. Weakness: it waits for a gap of 32 or 64
+    requests before it balances, and what it matches may have been evicted long ago.
     """
 
     def __init__(self, context: PolicyContext) -> None:
@@ -47,10 +51,10 @@ class CacheAware(Policy):
         self._abs = gap if settings.abs is None else settings.abs
         self._rel = ratio if settings.rel is None else settings.rel
         self._index = PrefixIndex(context.replica_ids, settings.index_tokens)
-        self._unbalanced, self._matched, self._unknown, self._away = (
-            {i: Decision(i, reason) for i in context.replica_ids}
-            for reason in ("out of balance: least load", "prefix match", "no match: least load", "match is away: first in order")
-        )
+        self._unbalanced = Prebuilt("out of balance: least load")
+        self._matched = Prebuilt("prefix match")
+        self._unknown = Prebuilt("no match: least load")
+        self._away = Prebuilt("match is away: first in order")
 
     def choose(self, request: RoutedRequest, replicas: Sequence[ReplicaView], now_s: float) -> Decision:
         least = replicas[0]
@@ -68,6 +72,9 @@ class CacheAware(Policy):
         if any(v.replica_id == owner for v in replicas):
             return self._insert(request, self._matched[owner])
         return self._away[replicas[0].replica_id]
+
+    def on_pool(self, replica_ids: tuple[int, ...], now_s: float) -> None:
+        self._index.set_replicas(replica_ids)
 
     def _insert(self, request: RoutedRequest, decision: Decision) -> Decision:
         self._index.insert(request.prompt, decision.replica_id)

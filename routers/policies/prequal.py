@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from math import inf
 
 from replicas.view import Observation, ReplicaView
+from routers.choices.request_draw import RequestDraw
 from routers.parameters import settings_of, within
-from routers.policies.least_outstanding import drawn_from
 from routers.policy import Decision, Policy, PolicyContext, RoutedRequest
 from workloads.draws import purpose_id, uniform
 
-_FALLBACK = purpose_id("policy-prequal-fallback")
-_PROBE = purpose_id("policy-prequal-probe")
 _IDLE = purpose_id("policy-prequal-idle")
 _REUSE = purpose_id("policy-prequal-reuse")
 
@@ -23,8 +21,9 @@ class PrequalSettings:
     """Wydrowski et al., "Load is not what you should balance: Introducing Prequal", NSDI 2024, section 4.
 
     Constants of the paper's testbed: `probes` a request 3, pool of 16 that expires after 1 s, `removals` a request 1, hot above
-    the `rif_quantile` 2^-0.25 of recent requests-in-flight, at random with fewer than 2 answers in the pool. Ours: `rif_window`
-    answers make the distribution; `idle_probe_s` probes after so long without a request (null: never).
+    the `rif_quantile` 2^-0.25 of recent requests-in-flight, at random with fewer than 2 answers in the pool.
+    (Checked against a published reading of the paper that quotes them, not against the paper; it recommends a quantile of 0.6 to
+    0.9.) Ours: `rif_window` answers make the distribution; `idle_probe_s` probes after so long without a request (null: never).
     """
 
     probes: int = 3
@@ -65,13 +64,15 @@ class Prequal(Policy):
 
     Hot = RIF above the quantile of recent answers. Some cold → least latency among the cold; all hot → least RIF; the older
     answer on a tie. Using an answer adds 1 to its RIF; it leaves the pool after `reuse_limit` uses, after `expiry_s`, when a
-    newer one needs its place, or by removal (the worst and the oldest by turns, `removals` a request).
+    newer one needs its place, or by removal (the worst and the oldest by turns, `removals` a request). Weakness: with fewer
+    replicas than the pool has places, the pool says nothing new, and a burst between two answers is not seen.
     """
 
     def __init__(self, context: PolicyContext) -> None:
         self._settings = settings_of(PrequalSettings, context.parameters, "prequal")
         self._seed = context.seed
         self._ids = context.replica_ids
+        self._fallback, self._probed = (RequestDraw(context.seed, f"policy-prequal-{what}") for what in ("fallback", "probe"))
         self._reuse = reuse_limit(self._settings, len(context.replica_ids))
         self._pool: list[_Answer] = []  # oldest first
         self._recent: deque[int] = deque()
@@ -83,12 +84,12 @@ class Prequal(Policy):
 
     def choose(self, request: RoutedRequest, replicas: Sequence[ReplicaView], now_s: float) -> Decision:
         eligible = [v.replica_id for v in replicas]
-        probes = self._to_probe(eligible, _PROBE, request.request_id, request.client_attempt, request.router_try)
+        probes = self._to_probe(eligible, int(self._probed(request) * 2**53))
         self._put_off_idle(now_s)
         self._expire(now_s)
-        usable = [a for a in self._pool if a.replica_id in eligible]
+        usable = self._pool if len(eligible) == len(self._ids) else [a for a in self._pool if a.replica_id in eligible]
         if len(usable) < self._settings.least_pool:
-            chosen = drawn_from(eligible, self._seed, _FALLBACK, request)
+            chosen = self._fallback.one_of(eligible, request)
             return Decision(chosen, "too few answers: drawn", probes=probes)
         best, reason = self._best_of(usable)
         self._use(best)
@@ -97,6 +98,8 @@ class Prequal(Policy):
         return Decision(best.replica_id, reason, probes=probes, scores=(float(best.rif - 1), best.latency_s))
 
     def on_probe(self, replica_id: int, seen: Observation, now_s: float) -> None:
+        if replica_id not in self._ids:
+            return  # it has left the pool
         uses_left = self._uses_of(self._answers)
         self._answers += 1
         answer = _Answer(replica_id, seen, uses_left, now_s)
@@ -114,7 +117,12 @@ class Prequal(Policy):
     def on_wake(self, now_s: float) -> tuple[int, ...]:
         self._put_off_idle(now_s)
         self._idle_turn += 1
-        return self._to_probe(list(self._ids), _IDLE, self._idle_turn)
+        return self._to_probe(list(self._ids), self._seed, _IDLE, self._idle_turn)
+
+    def on_pool(self, replica_ids: tuple[int, ...], now_s: float) -> None:
+        self._ids = replica_ids
+        self._reuse = reuse_limit(self._settings, max(1, len(replica_ids)))
+        self._pool = [a for a in self._pool if a.replica_id in replica_ids]
 
     def _best_of(self, usable: Sequence[_Answer]) -> tuple[_Answer, str]:
         cold = [a for a in usable if a.rif <= self._hot_above()]
@@ -158,9 +166,9 @@ class Prequal(Policy):
 
     def _to_probe(self, ids: list[int], *key: int) -> tuple[int, ...]:
         """Distinct replicas at random: the first draws of a shuffle."""
-        ids = list(ids)
+        ids = ids.copy()
         for place in range(min(self._settings.probes, len(ids))):
-            other = place + int(uniform(self._seed, *key, place) * (len(ids) - place))
+            other = place + int(uniform(*key, place) * (len(ids) - place))
             ids[place], ids[other] = ids[other], ids[place]
         return tuple(ids[: self._settings.probes])
 

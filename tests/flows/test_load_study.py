@@ -10,10 +10,11 @@ import yaml
 from flows.load_study import load_study, preset_names
 from flows.study import Client, Study, StudyError
 from replay.retry import RetryRule
+from routers.policies import POLICIES
 
 
 def test_every_preset_is_a_study() -> None:
-    assert {"quickstart", "smoke"} <= set(preset_names())
+    assert {"grid", "quickstart", "smoke"} <= set(preset_names())
     for name in preset_names():
         assert load_study(name).name == name
 
@@ -25,6 +26,14 @@ def test_quickstart_is_the_grid_that_the_readme_promises() -> None:
     assert sum(r.name == "cache_aware" for r in study.routers) == 2
     assert any(c.max_attempts is None and not c.cancel and c.budget is None for c in study.client)
     assert study.planned_requests(1.0) == pytest.approx((study.horizon_s + 40) * study.arms * 5)
+
+
+def test_grid_names_every_policy_that_serves_a_plain_pool_and_sets_a_retry_budget_beside_none() -> None:
+    study = load_study("grid")
+    assert sorted(r.name for r in study.routers) == sorted(name for name, policy in POLICIES.items() if not policy.knows_roles)
+    assert [[g.name for g in chosen.guards] for chosen in study.guards] == [[], ["retry", "timeout"]]
+    assert study.guards[1].guards[0].parameters["budget"] == 0.2
+    assert len(study.seeds) == 3
 
 
 def test_a_client_of_the_study_is_a_retry_rule_field_by_field() -> None:
@@ -185,7 +194,7 @@ def test_a_file_that_is_no_study(text: str, said: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_study_lists_the_presets() -> None:
-    with pytest.raises(StudyError, match=r"STUDY = 'quickstat': no such file, nor a preset; presets: quickstart, smoke"):
+    with pytest.raises(StudyError, match=r"STUDY = 'quickstat': no such file, nor a preset; presets: grid, quickstart, smoke"):
         load_study("quickstat")
 
 

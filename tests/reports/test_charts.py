@@ -12,6 +12,7 @@ import vl_convert
 import yaml
 
 from reports.charts import CHARTS
+from reports.charts.answer_times import points
 from reports.charts.figure import MAX_ROWS, Figure
 from reports.charts.timelines import bin_s
 from reports.read_scene import open_results, read_scene
@@ -98,6 +99,12 @@ def test_cumulative_shares_end_at_the_share_that_was_answered(results: Results) 
             WHERE router = '{s}' AND condition = 'c0' AND phase IN ('trigger', 'recovery')""").fetchall()[0]
         assert (share, slowest) == pytest.approx(wanted)
         assert rows.filter(pl.col("s") == s)["share"].is_sorted()
+
+
+@pytest.mark.parametrize(("routers", "wanted"), [(1, 60), (20, 60), (21, 59), (31, 40)])
+def test_many_routers_have_fewer_points_each(routers: int, wanted: int) -> None:
+    assert points(routers) == wanted
+    assert 4 * wanted * routers <= MAX_ROWS
 
 
 def test_an_equal_share_is_one(results: Results) -> None:

@@ -145,6 +145,7 @@ def late(by_us: int) -> list[Attempt]:
 COUNTS = small_cell.facts()["counts"]
 LOST = "requests lost or counted twice"
 HELD = {"router": {"name": "random"}, "guards": [{"name": "queue"}]}
+FAIR = {"router": {"name": "fair_vtc"}, "guards": []}
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,7 @@ HELD = {"router": {"name": "random"}, "guards": [{"name": "queue"}]}
         (late(150_000), {}, "the sender fell behind"),
         (late(150_000), {"driver": "live", "spec": HELD}, "the sender fell behind"),
         (late(150_000), {"spec": HELD}, None),  # held by a guard in virtual time
+        (late(150_000), {"spec": FAIR}, None),  # held by the rule's own queue
         (late(50_000), {}, None),
         (rows(), {"counts": {**COUNTS, "failed": 1, "censored": 2}}, LOST),
         ([*rows(), waiting(2, 3, 23.0)], {"counts": {**COUNTS, "failed": 1, "censored": 2}}, None),  # not due at the end

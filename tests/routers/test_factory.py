@@ -1,10 +1,13 @@
 """Names and parameters from a study: what is built, and the one line for what is not allowed."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from replicas.profile import EngineProfile
+from reports.cell_facts import HOLDING_POLICIES
 from routers.factory import build_router
 from routers.guards import GUARDS, build_guard
 from routers.policies import POLICIES, build_policy
@@ -14,10 +17,18 @@ from tests.routers.policies.test_oracle_and_pairs import Known
 
 
 def test_every_policy_and_guard_builds_with_its_defaults() -> None:
+    profile = EngineProfile.load("h100-vllm-llama8b")
     for name in POLICIES:
-        assert isinstance(build_policy(name, PolicyContext(1, (0, 1), truth=Known(0.0, 0.0))), POLICIES[name])
+        context = PolicyContext(1, (0, 1), truth=Known(0.0, 0.0), profile=profile)
+        assert isinstance(build_policy(name, context), POLICIES[name])
     for name in GUARDS:
-        assert isinstance(build_guard(name, guard_context()), GUARDS[name])
+        assert isinstance(build_guard(name, replace(guard_context(), profile=profile)), GUARDS[name])
+
+
+def test_reports_know_which_rules_have_a_queue_of_their_own() -> None:
+    profile = EngineProfile.load("h100-vllm-llama8b")
+    built = {name: build_policy(name, PolicyContext(1, (0, 1), truth=Known(0.0, 0.0), profile=profile)) for name in POLICIES}
+    assert {name for name, policy in built.items() if policy.own_guard() is not None} == HOLDING_POLICIES
 
 
 def test_a_router_is_built_from_names() -> None:
@@ -31,7 +42,7 @@ def test_a_router_is_built_from_names() -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("nearest", {}, "unknown policy 'nearest'; allowed: cache_aware, consistent_hash, least_outstanding, oracle, pd_pair"),
+        ("nearest", {}, "unknown policy 'nearest'; allowed: aibrix_prefix, "),
         ("random", {"seed": 1}, "random: unknown parameter 'seed'; allowed: none"),
         ("cache_aware", {"treshold": 0.3}, "cache_aware: unknown parameter 'treshold'; allowed: defaults, threshold, abs, rel"),
         ("cache_aware", {"threshold": "high"}, "cache_aware: threshold = 'high' is not allowed; it must be a number or null"),
@@ -52,7 +63,7 @@ def test_a_wrong_policy_is_one_clear_line(name: str, parameters: dict[str, Any],
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("limit", {}, "unknown guard 'limit'; allowed: breaker, queue, replica_queue, retry"),
+        ("limit", {}, "unknown guard 'limit'; allowed: adaptive_concurrency, breaker, client_throttle"),
         ("retry", {"attempts": 3}, "retry: unknown parameter 'attempts'; allowed: max_attempts, backoff_s"),
         ("retry", {"max_attempts": 0}, "retry: max_attempts = 0 is not allowed; it must be at least 1"),
         ("retry", {"exclude": "self"}, "retry: exclude = 'self' is not allowed; it must be one of: none, last, tried"),

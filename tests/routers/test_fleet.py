@@ -1,5 +1,9 @@
 """Several routers before one pool: each its share of the requests, its own counts and its own news."""
 
+from dataclasses import replace
+
+import pytest
+
 from replicas.view import Observation
 from routers.fleet import RouterFleet
 from routers.policies import build_policy
@@ -47,6 +51,17 @@ def test_ends_and_hang_ups_reach_the_router_that_sent() -> None:
     assert fleet.open_requests == 0
     assert all(v.in_flight == 0 for m in fleet.members for v in m.views)
     assert not fleet._inside
+
+
+def test_a_rid_that_is_inside_any_of_them_is_refused() -> None:
+    fleet, _, _ = fleet_of(8)
+    for rid in range(50):
+        fleet.on_request(request(rid), 0.0)
+        with pytest.raises(ValueError, match=f"rid {rid} is already in a router"):
+            fleet.on_request(replace(request(rid), request_id=1_000 + rid), 0.0)  # it would go elsewhere
+    for rid in range(50):
+        fleet.on_cancel(rid, 1.0)
+    assert fleet.open_requests == 0
 
 
 def test_probes_are_asked_in_the_members_name_and_news_stays_with_it() -> None:

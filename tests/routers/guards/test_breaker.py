@@ -1,11 +1,10 @@
-"""breaker: closed, open, half-open, and how both wheels lock healthy replicas out."""
+"""breaker: closed, open, half-open. How both wheels lock healthy replicas out with it is in `test_gateway_facts`."""
 
 import pytest
 
-from routers.factory import build_router
 from routers.guard import GuardContext, TryEnd
 from routers.guards.breaker import BreakerGuard
-from tests.routers.fake_driver import FakeDriver, request, views
+from tests.routers.fake_driver import request
 
 
 def breaker(**parameters: object) -> BreakerGuard:
@@ -83,28 +82,50 @@ def test_once_closed_it_takes_ten_again() -> None:
     assert g.state_of(0, 61.0) == "closed"
 
 
-@pytest.mark.parametrize(("guards", "served"), [([("retry", {}), ("breaker", {})], 0), ([], 40)])
-def test_one_burst_of_503_locks_healthy_replicas_out_for_a_minute(
-    guards: list[tuple[str, dict[str, object]]], served: int
-) -> None:
-    """Measured on both wheels (POLICIES fact 1): after 30 requests met 503, 40 of 40 later ones were refused; without
-    breaker and retries, none was."""
-    driver = FakeDriver()
-    router = build_router("cache_aware", {}, guards, views(4), driver, 1)
-    driver.router, driver.refuse = router, {0, 1, 2, 3}
-    for rid in range(30):
-        router.on_request(request(rid), 0.0)
-    while (wake_s := router.next_wake_s()) < 30.0:
-        router.on_wake(wake_s)
-    driver.refuse = set()
+@pytest.mark.parametrize(
+    ("on_4xx", "count_429", "statuses", "state"),
+    [
+        ("failure", True, [400] * 10, "open"),  # sgl-model-gateway: whatever is not 2xx
+        ("success", False, [503] * 9 + [400] + [503], "closed"),  # vllm-project/router: a 4xx ends the row
+        ("success", False, [429, 408] * 50, "closed"),
+        ("success", True, [429] * 10, "open"),
+        ("ignored", False, [503] * 9 + [429, 400] + [503], "open"),
+        ("failure", False, [429] * 10, "open"),
+    ],
+)
+def test_what_a_client_error_says_is_a_parameter(on_4xx: str, count_429: bool, statuses: list[int], state: str) -> None:
+    g = breaker(on_4xx=on_4xx, count_429=count_429)
+    ends(g, *statuses)
+    assert g.state_of(0, 0.0) == state
 
-    def ask(first: int, at_s: float) -> int:
-        for rid in range(first, first + 40):
-            sent = len(driver.sent)
-            router.on_request(request(rid), at_s)
-            if len(driver.sent) > sent:
-                router.on_try_end(driver.last.try_id, True, 200, at_s)
-        return sum(driver.answers[rid].ok for rid in range(first, first + 40))
 
-    assert ask(100, 30.0) == served
-    assert ask(200, 90.0) == 40
+def test_half_open_may_let_a_few_through_only() -> None:
+    g = breaker(half_open_tries=2)
+    ends(g, *[503] * 10)
+    assert g.admits(0, 60.0)
+    g.on_sent(request(1), 0, 60.0)
+    g.on_sent(request(2), 0, 60.0)
+    assert (g.admits(0, 60.0), g.admits(1, 60.0)) == (False, True)
+    g.on_done(request(1), 61.0)  # hung up: nothing was learnt, but the place is free
+    assert g.admits(0, 61.0)
+    for rid in (2, 3, 4):
+        g.on_sent(request(rid), 0, 61.0)
+        g.on_end(request(rid), TryEnd(True, 200, 0, 1), 61.0)
+    assert g.state_of(0, 61.0) == "closed"
+    for rid in range(10, 20):
+        g.on_sent(request(rid), 0, 62.0)
+    assert g.admits(0, 62.0)
+
+
+def test_a_replica_that_leaves_is_forgotten() -> None:
+    g = opened()
+    ends(g, *[503] * 10, replica=1)
+    g.on_pool((1, 2), 1.0)
+    assert (g.state_of(0, 1.0), g.state_of(1, 1.0), g.next_wake_s()) == ("closed", "open", 60.0)
+    g.on_pool((2,), 2.0)
+    assert g.next_wake_s() == float("inf")
+    g = opened()
+    assert g.state_of(0, 61.0) == "half-open"
+    g.on_pool((1,), 62.0)
+    g.on_pool((0, 1), 63.0)
+    assert g.state_of(0, 63.0) == "closed"

@@ -4,7 +4,7 @@ import pytest
 
 from routers.factory import build_router
 from routers.guard import Release
-from routers.guards.waiting_line import QueueSettings, WaitingLine
+from routers.lines.waiting_line import QueueSettings, WaitingLine
 from routers.router import Router
 from tests.routers.fake_driver import FakeDriver, request, views
 

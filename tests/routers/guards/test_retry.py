@@ -87,3 +87,57 @@ def test_a_retry_counts_until_it_ends() -> None:
     assert fail(g, 1, n=2) is not None  # its own retry made room for the next
     g.on_done(request(1), 1.0)
     assert fail(g, 2) is not None
+
+
+def succeed(g: RetryGuard, n: int = 1) -> None:
+    for _ in range(n):
+        g.on_end(request(1), TryEnd(True, 200, 0, 1), 0.0)
+        g.on_done(request(1), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "successes", "allowed"),
+    [
+        (5, 0, 5),  # full at first
+        (5, 100, 5),  # and never more than full
+        (1, 0, 1),
+    ],
+)
+def test_a_token_bucket_pays_one_for_a_retry(bucket: float, successes: int, allowed: int) -> None:
+    g = guard(bucket=bucket)
+    succeed(g, successes)
+    assert sum(fail(g, rid) is not None for rid in range(20)) == allowed
+
+
+@pytest.mark.parametrize(("successes", "allowed"), [(9, 0), (10, 1), (19, 1), (20, 2), (1000, 5)])
+def test_ten_successes_earn_the_next_retry(successes: int, allowed: int) -> None:
+    """Brooker: each success puts 0.1 in, each retry takes 1 out; so at most a tenth of the successes is retried."""
+    g = guard(bucket=5.0)
+    for rid in range(5):
+        assert fail(g, rid) is not None
+    succeed(g, successes)
+    assert sum(fail(g, rid) is not None for rid in range(20)) == allowed
+
+
+def test_a_pair_is_one_success() -> None:
+    g = guard(bucket=5.0)
+    assert fail(g) is not None
+    for rid in (2, 3):
+        for replica in (0, 1):  # its prefill, its decode
+            g.on_end(request(rid), TryEnd(True, 200, replica, 1), 1.0)
+        g.on_done(request(rid), 1.0)
+    assert g.tokens == pytest.approx(4.2)
+
+
+def test_what_is_refused_for_another_reason_costs_no_token() -> None:
+    g = guard(bucket=5.0, max_attempts=2)
+    assert fail(g, n=2) is None
+    assert fail(g, status=400) is None
+    assert g.on_end(request(1, deadline_s=0.01), TryEnd(False, 503, 0, 1), 0.0) is None
+    assert g.tokens == 5.0
+
+
+def test_both_budgets_may_hold_at_once() -> None:
+    g = guard(bucket=5.0, budget=0.2, budget_floor=2)
+    assert sum(fail(g, rid) is not None for rid in range(20)) == 2
+    assert g.tokens == 3.0

@@ -84,3 +84,11 @@ def test_the_index_forgets_the_oldest_beyond_its_size() -> None:
     pool = views(1)
     reasons = [policy.choose(request(i, (c, 100)), pool, 0.0).reason for i, c in enumerate([1, 2, 1, 3, 1, 2])]
     assert [r == "prefix match" for r in reasons] == [False, False, True, False, True, False]
+
+
+def test_a_replica_that_leaves_the_pool_is_forgotten() -> None:
+    policy = taught()
+    policy.on_pool((0, 1, 3), 0.0)
+    pool = [v for v in views(4) if v.replica_id != 2]
+    assert policy.choose(request(1, SYSTEM, (2, 70)), pool, 0.0).reason == "no match: least load"
+    assert policy.choose(request(2, SYSTEM, (2, 70)), pool[1:], 0.0).reason == "match is away: first in order"  # it is at 0

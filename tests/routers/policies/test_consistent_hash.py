@@ -28,6 +28,23 @@ def test_only_the_sessions_of_a_replica_that_is_away_move() -> None:
     assert set(after.values()) == {0, 1, 3}
 
 
+def test_as_vllm_router_they_all_go_to_the_first_of_the_pool() -> None:
+    """Read in its `consistent_hash.rs`: a home that is not healthy is replaced by the first healthy replica."""
+    policy, pool = build_policy("consistent_hash", context(4, 1, away="first")), views(4)
+    before = {s: policy.choose(request(s, session=s), pool, 0.0).replica_id for s in SESSIONS}
+    decisions = {s: policy.choose(request(s, session=s), [pool[0], pool[1], pool[3]], 0.0) for s in SESSIONS}
+    assert all(decisions[s].replica_id == (0 if home == 2 else home) for s, home in before.items())
+    assert {decisions[s].reason for s, home in before.items() if home == 2} == {"first of the pool, home is away"}
+
+
+def test_a_pool_change_makes_the_ring_anew() -> None:
+    policy = build_policy("consistent_hash", context(5))
+    policy.on_pool((0, 1, 2, 3), 1.0)
+    assert {s: policy.choose(request(s, session=s), views(4), 1.0) for s in SESSIONS[:200]} == {
+        s: build_policy("consistent_hash", context(4)).choose(request(s, session=s), views(4), 1.0) for s in SESSIONS[:200]
+    }
+
+
 def test_they_spread_over_the_others() -> None:
     before, after = homes(4), homes(4, away=2)
     heirs = Counter(after[s] for s in SESSIONS if before[s] == 2)

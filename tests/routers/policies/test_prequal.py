@@ -149,3 +149,14 @@ def test_it_may_probe_while_idle() -> None:
     policy.choose(request(1), views(8), 0.8)
     assert policy.next_wake_s() == 1.3
     assert prequal().next_wake_s() == inf
+
+
+def test_answers_of_who_left_the_pool_are_dropped_and_the_reuse_limit_follows_its_size() -> None:
+    policy = prequal(100)
+    for replica_id in (0, 1, 2):
+        answer(policy, replica_id, 0, 0.1 * (1 + replica_id))
+    policy.on_pool((1, 2, 200), 0.5)
+    answer(policy, 0, 0, 0.01, at_s=0.5)  # probed before it left
+    assert policy.choose(request(1), [v for v in views(3) if v.replica_id], 0.5).replica_id == 1
+    assert policy._reuse == inf
+    assert {i for rid in range(50) for i in policy._to_probe(list(policy._ids), rid)} == {1, 2, 200}

@@ -78,6 +78,18 @@ class PrefixIndex:
         while self._tokens[replica_id] > self._capacity:
             self._evict_oldest(replica_id)
 
+    def set_replicas(self, replica_ids: Sequence[int]) -> None:
+        """These are in the pool from now on; what was sent to others is forgotten. Costs a walk over all of it if one left."""
+        gone = self._tokens.keys() - set(replica_ids)
+        if gone:
+            for key, node in list(self._nodes.items()):
+                for replica_id in gone & node.owners.keys():
+                    del node.owners[replica_id]
+                if not node.owners:
+                    del self._nodes[key]
+        self._leaves = {i: self._leaves.get(i, OrderedDict()) for i in replica_ids}
+        self._tokens = {i: self._tokens.get(i, 0) for i in replica_ids}
+
     def _evict_oldest(self, replica_id: int) -> None:
         leaves = self._leaves[replica_id]
         key, _ = leaves.popitem(last=False)

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routers.prefix_index import PrefixIndex
+from routers.prefixes.prefix_index import PrefixIndex
 from workloads.request import Prompt, Segment
 
 NOWHERE = (0, None)
@@ -111,3 +111,16 @@ def test_bounded_it_never_holds_more_and_counts_what_it_holds(inserts: list[tupl
         matched, owner = index.longest_match(prompt(*sent))
         assert matched == min(10 * len(sent), capacity // 10 * 10)  # what was just sent is the last to go
         assert owner == replica_id
+
+
+def test_a_replica_that_leaves_is_forgotten_and_one_that_comes_begins_empty() -> None:
+    index = PrefixIndex([0, 1], 1000)
+    index.insert(prompt(SYSTEM, ASK), 0)
+    index.insert(prompt(SYSTEM, TELL), 1)
+    index.set_replicas([1, 2])
+    assert index.longest_match(prompt(SYSTEM, ASK)) == (100, 1)
+    assert (len(index), index.tokens_of(1), index.tokens_of(2)) == (2, 140, 0)
+    index.insert(prompt(SYSTEM, MORE), 2)
+    assert index.longest_match(prompt(SYSTEM)) == (100, 2)
+    index.set_replicas([0])
+    assert (len(index), index.tokens_of(0)) == (0, 0)

@@ -1,0 +1,1 @@
+"""What rules count: per replica, per session, per tenant."""

@@ -1,0 +1,1 @@
+"""How long a request would take, by the engine's profile."""

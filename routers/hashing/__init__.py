@@ -1,0 +1,1 @@
+"""Where keys fall: rings, tables and scores by hash."""

@@ -1,0 +1,1 @@
+"""Who holds which prefix: indexes of what was sent, or told."""

@@ -1,0 +1,1 @@
+"""The router as an OpenAI-compatible reverse proxy: sockets around the sans-IO `Router`."""

@@ -1,0 +1,62 @@
+"""One line of JSON for each try: where it went, why, and how it ended. It holds no prompt, no answer and no key."""
+
+import json
+from pathlib import Path
+from types import TracebackType
+
+from routers.tries import Try
+
+_BUFFER_BYTES = 1 << 20
+
+
+class RequestLog:
+    """Appends to a file; what is written is seen there after `flush`, at the latest."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8", buffering=_BUFFER_BYTES)
+
+    def __enter__(self) -> "RequestLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    def write(
+        self,
+        attempt: Try,
+        outcome: str,
+        status: int,
+        error: str,
+        sent_s: float,
+        first_s: float | None,
+        ended_s: float,
+        output_tokens: int = 0,
+        cached_tokens: int | None = None,
+    ) -> None:
+        """Times are seconds of the machine's monotonic clock; `first_s` None: no byte of an answer came."""
+        request, decision = attempt.request, attempt.decision
+        row = {
+            "rid": request.rid,
+            "request": request.request_id,
+            "client_attempt": request.client_attempt,
+            "router_try": attempt.router_try,
+            "stage": attempt.stage,
+            "replica": attempt.replica_id,
+            "prefill": decision.prefill_id,
+            "reason": decision.reason,
+            "scores": decision.scores,
+            "prompt_tokens": request.prompt.tokens,
+            "max_tokens": request.max_tokens,
+            "sent_s": round(sent_s, 6),
+            "first_byte_s": None if first_s is None else round(first_s, 6),
+            "ended_s": round(ended_s, 6),
+            "outcome": outcome,
+            "status": status,
+            "error": error,
+            "output_tokens": output_tokens,
+            "cached_tokens": cached_tokens,
+        }
+        self._file.write(json.dumps(row) + "\n")
+
+    def flush(self) -> None:
+        self._file.flush()
