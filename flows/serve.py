@@ -1,10 +1,9 @@
 """`stampede serve`: runs servers until they are told to stop. It knows no protocol and no engine."""
 
 import asyncio
-import gc
 import signal
-from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,17 +37,21 @@ def serve_replicas(
     """
     from replicas.profile import EngineProfile
     from replicas.served import Serving
+    from replicas.served.event_loop import new_event_loop
+    from replicas.served.turns import Turns
 
     engine = EngineProfile.load(profile).with_changes(_changes(sets))
     flavour = flavour or ("sglang" if engine.engine == "sglang" else "vllm")
     tokens = _tokens(tokenizer, vocab_size)
-    servings = [Serving(host, port + i if port else 0, flavour, model, tokens, api_key, admin) for i in range(replicas)]
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    one, turns = Serving(host, port, flavour, model, tokens, api_key, admin), Turns()
+    servings = [replace(one, port=port + i if port else 0, turns=turns) for i in range(replicas)]
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_serve(engine, servings, shutdown_timeout_s))
 
 
 async def _serve(profile: "EngineProfile", servings: "list[Serving]", shutdown_timeout_s: float) -> int:
     from replicas.served import ServedReplica
+    from replicas.served.collector import collect_when_idle
 
     loop = asyncio.get_running_loop()
     told: asyncio.Queue[int] = asyncio.Queue()
@@ -56,9 +59,8 @@ async def _serve(profile: "EngineProfile", servings: "list[Serving]", shutdown_t
         loop.add_signal_handler(number, told.put_nowait, int(number))
     async with AsyncExitStack() as stack:
         served = [await _listening(stack, ServedReplica(profile, loop.time(), serving)) for serving in servings]
-        gc.collect()
-        gc.freeze()  # what is there now stays: later collections need not look at it
-        gc.set_threshold(20_000, 20, 100)
+        collecting = asyncio.ensure_future(collect_when_idle(lambda: not any(replica.clock.open for replica in served)))
+        stack.callback(collecting.cancel)
         for replica in served:
             print(replica.url, flush=True)
         say(f"{len(served)} replica(s) of {profile.name} as {servings[0].flavour}, model {served[0].model}")
@@ -88,16 +90,6 @@ async def _drained(served: "list[ServedReplica]", told: "asyncio.Queue[int]", ti
     if not all(draining.result()):
         say(f"stopped after {timeout_s:g} s with requests under way")
     return DONE
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it is installed, else asyncio's own."""
-    try:
-        import uvloop  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 def _changes(sets: tuple[str, ...]) -> dict[str, Any]:

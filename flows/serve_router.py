@@ -6,13 +6,13 @@ import json
 import logging
 import resource
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.failure import say
-from flows.serve import DONE, INTERRUPTED, loop_factory
+from flows.serve import DONE, INTERRUPTED
 
 if TYPE_CHECKING:
     from routers.serve.proxy import Named, Proxy
@@ -51,6 +51,16 @@ def serve_router(
             proxy.request_log = stack.enter_context(_open_log(log))
         runner = stack.enter_context(asyncio.Runner(loop_factory=loop_factory()))
         return runner.run(_serve(proxy, settings.shutdown_s))
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed, else asyncio's own."""
+    try:
+        import uvloop  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def named(text: str) -> "Named":

@@ -10,20 +10,21 @@ from typing import Protocol
 
 import numpy as np
 
+from replay.arrivals import INF as INF
+from replay.arrivals import NO_ARRIVAL, Facts, planned_arrivals
 from replay.cell import SessionRule
-from replay.prompts import PromptWriter
+from replay.prompts import NOTHING, PromptWriter
 from replay.retry import RetryRule
 from replay.rows import OpenAttempt
-from workloads.request import Request, Segment
-from workloads.request_table import RequestRows, Row
+from workloads.request import Prompt, Request, Segment
+from workloads.request_table import RequestRows
 from workloads.workload import Workload
 
-INF = float("inf")
 _DUE, _TOTAL = 0, 2  # kinds of timers: what comes first at one instant; patience for a first token comes between them
 
 
 class Root:
-    """One request of the workload, over all its client attempts. `outcome` is set once: ok, a failure, or censored.
+    """One request of the workload, over all its client attempts.
 
     `recorded` counts its rows. `lost` names the replies that its prompt carries as the trace's own text.
     """
@@ -33,27 +34,22 @@ class Root:
         "attempts",
         "deadline_s",
         "lost",
-        "outcome",
         "output_tokens",
         "prompt",
         "recorded",
         "reply_id",
         "request_id",
-        "scheduled_s",
         "session_id",
         "tenant",
         "turns_waiting",
     )
 
-    def __init__(self, rows: RequestRows, row: Row, scheduled_s: float, prompts: PromptWriter) -> None:
+    def __init__(self, rows: RequestRows, facts: Facts, scheduled_s: float, prompt: Prompt, lost: frozenset[int]) -> None:
         self._rows = rows
-        self.request_id, self.session_id, self.tenant, self.reply_id, self.output_tokens = row[:5]
-        deadline_us, _, self.turns_waiting, ids, tokens = row[5:]
-        self.scheduled_s = scheduled_s
-        self.prompt, self.lost = prompts.write(self.request_id, self.session_id, ids, tokens)
+        self.request_id, self.session_id, self.tenant, self.reply_id, self.output_tokens, deadline_us, self.turns_waiting = facts
+        self.prompt, self.lost = prompt, lost
         self.deadline_s = INF if deadline_us < 0 else scheduled_s + deadline_us / 1e6
         self.attempts = self.recorded = 0
-        self.outcome = ""
 
     @property
     def request(self) -> Request:
@@ -97,7 +93,8 @@ class Client:
     """All sessions of one workload under one retry rule.
 
     `counts` after `close`: every request of the workload is in exactly one of ok, failed, censored (its answer was still open
-    at the end), abandoned (its session quit before it was due) or not_due (due after the last phase).
+    at the end), abandoned (its session quit before it was due) or not_due (due after the last phase). Nothing is due before
+    `due_s`, which costs nothing to read; `next_wake_s` is exact.
     """
 
     def __init__(self, workload: Workload, rule: RetryRule, session: SessionRule, seed: int, effects: ClientEffects) -> None:
@@ -107,19 +104,23 @@ class Client:
         self._prompts = PromptWriter(rows, session.history)
         self._horizon_s = workload.horizon_s
         self._rule, self._session, self._seed, self._effects = rule, session, seed, effects
-        self._timers: list[tuple[float, int, int, int]] = []  # (at_s, kind, request_id or rid, number)
+        # (at_s, kind, request_id or rid, number of the attempt, the request where it has begun)
+        self._timers: list[tuple[float, int, int, int, Root | None]] = []
         self._patience: deque[ClientAttempt] = deque()  # whose first token must come; one timeout for all, so in order of time
         self._ttft_s = INF if rule.ttft_timeout_s is None else rule.ttft_timeout_s
         self._limits_total = rule.total_timeout_s is not None
         self._open: dict[int, ClientAttempt] = {}
-        self._roots: dict[int, Root] = {}  # without an outcome so far
         self._started = 0
         self._next_rid = 0
         self._tokens = rule.budget_burst
         self.counts = {"planned": len(rows), "ok": 0, "failed": 0, "censored": 0, "abandoned": 0, "not_due": 0}
         self.abandoned: list[int] = []  # request ids
-        self._arrival: Row = (-1,) * 8 + ([], [])
-        self._plan_arrivals(workload)
+        self._arrivals, too_late = planned_arrivals(workload.table, np.asarray(rows.turns_waiting), self._horizon_s)
+        self._traces_own = session.history == "trace"
+        self.counts["not_due"] = sum(1 + rows.turns_waiting[i] for i in too_late.tolist())
+        self._arrival = next(self._arrivals, NO_ARRIVAL)
+        self._arrival_s = self._arrival[0]
+        self.due_s = 0.0
 
     @property
     def open_attempts(self) -> int:
@@ -137,22 +138,30 @@ class Client:
             patience.popleft()
         if patience and patience[0].due_s + self._ttft_s < at_s:
             at_s = patience[0].due_s + self._ttft_s
+        self.due_s = at_s
         return at_s
 
     def on_wake(self, now_s: float) -> None:
         """Start what is due, give up what is too late."""
-        while (at_s := self.next_wake_s()) <= now_s:
-            timer = self._timers[0] if self._timers and self._timers[0][0] == at_s else None
-            if self._arrival_s == at_s and not (timer and timer[:3] < (at_s, _DUE, self._arrival[0])):
-                self._start(self._root(self._next_arrival(), at_s), 1, at_s, now_s)
-            elif timer and timer[1] == _DUE:
-                _, _, key, number = heappop(self._timers)
-                root = self._roots[key] if number > 1 else self._root(self._rows.row(key), at_s)
-                self._start(root, number, at_s, now_s)
+        timers = self._timers
+        at_s = self._arrival_s if self._arrival_s == self.due_s else self.next_wake_s()
+        while at_s <= now_s:
+            if self._arrival_s == at_s and not (timers and timers[0] < (at_s, _DUE, self._arrival[1][0])):
+                _, facts, prompt, stands_alone = self._arrival
+                lost = NOTHING
+                if not stands_alone or self._prompts.lost or self._traces_own:
+                    prompt, lost = self._prompts.write_alone(facts[0], facts[1], prompt)
+                self._arrival = arrival = next(self._arrivals, NO_ARRIVAL)
+                self._arrival_s = arrival[0]
+                self._start(self._root(facts, at_s, prompt, lost), 1, at_s, now_s)
+            elif timers and timers[0][0] == at_s and timers[0][1] == _DUE:
+                _, _, request_id, number, root = heappop(timers)
+                self._start(root or self._later_turn(request_id, at_s), number, at_s, now_s)
             elif self._patience and self._patience[0].due_s + self._ttft_s == at_s:
                 self._give_up(self._patience.popleft(), now_s)
             else:
-                self._give_up(self._open[heappop(self._timers)[2]], now_s)
+                self._give_up(self._open[heappop(timers)[2]], now_s)
+            at_s = self.next_wake_s()
 
     def on_first_token(self, rid: int, now_s: float) -> None:
         attempt = self._open.get(rid)
@@ -168,48 +177,27 @@ class Client:
 
     def close(self) -> tuple[list[ClientAttempt], list[ClientAttempt]]:
         """The run is over; what is not answered is censored. Returns the open attempts, and those that were not due yet."""
-        for root in self._roots.values():
-            root.outcome = "censored"
-            self.counts["not_due"] += root.turns_waiting
-        self.counts["censored"] += len(self._roots)
-        self.counts["scheduled"] = self._started + len(self.abandoned)
         started = list(self._open.values())
-        open_ids = {attempt.root.request_id for attempt in started}
-        waiting = [
-            ClientAttempt(0, self._roots[key], 0, at_s)
-            for at_s, kind, key, _ in sorted(self._timers)
-            if kind == _DUE and key in self._roots and key not in open_ids
-        ]
+        waiting = [ClientAttempt(0, root, 0, at_s) for at_s, *_, root in sorted(self._timers) if root is not None]
+        self.counts["censored"] += len(started) + len(waiting)
+        self.counts["not_due"] += sum(attempt.root.turns_waiting for attempt in (*started, *waiting))
+        self.counts["scheduled"] = self._started + len(self.abandoned)
         return started, waiting
 
     # Inside ------------------------------------------------------------------------------------------------------------
 
-    def _plan_arrivals(self, workload: Workload) -> None:
-        """The requests with a time of their own, by time and then by id; what comes after the last phase is not due."""
-        due_s = workload.table.arrival_us / 1e6
-        in_time = np.flatnonzero((due_s >= 0) & (due_s < self._horizon_s))
-        in_time = in_time[np.argsort(due_s[in_time], kind="stable")]
-        self._arrivals_s = iter(due_s[in_time].data)
-        self._arrivals = self._rows.rows(in_time)
-        self._next_arrival()
-        for request_id in np.flatnonzero(due_s >= self._horizon_s).tolist():
-            self.counts["not_due"] += 1 + self._rows.turns_waiting[request_id]
+    def _later_turn(self, request_id: int, due_s: float) -> Root:
+        """A turn begins that had to wait for the one before."""
+        _, session_id, tenant, reply_id, output_tokens, deadline_us, _, waiting, ids, tokens = self._rows.row(request_id)
+        facts = request_id, session_id, tenant, reply_id, output_tokens, deadline_us, waiting
+        return self._root(facts, due_s, *self._prompts.write(request_id, session_id, ids, tokens))
 
-    def _next_arrival(self) -> Row:
-        """The row that was next, and go on to the one after it."""
-        row = self._arrival
-        self._arrival_s = next(self._arrivals_s, INF)
-        if self._arrival_s < INF:
-            self._arrival = next(self._arrivals)
-        return row
-
-    def _root(self, row: Row, due_s: float) -> Root:
+    def _root(self, facts: Facts, due_s: float, prompt: Prompt, lost: frozenset[int]) -> Root:
         """A request begins."""
-        root = self._roots[row[0]] = Root(self._rows, row, due_s, self._prompts)
         self._started += 1
         if self._rule.budget is not None:
             self._tokens = min(self._rule.budget_burst, self._tokens + self._rule.budget)
-        return root
+        return Root(self._rows, facts, due_s, prompt, lost)
 
     def _start(self, root: Root, number: int, due_s: float, now_s: float) -> None:
         root.attempts = number
@@ -227,7 +215,7 @@ class Client:
         if timeout_s is not None:
             total_s = min(total_s, attempt.due_s + timeout_s)
         if total_s < INF:
-            heappush(self._timers, (total_s, _TOTAL, attempt.rid, attempt.number))
+            heappush(self._timers, (total_s, _TOTAL, attempt.rid, attempt.number, None))
 
     def _give_up(self, attempt: ClientAttempt, now_s: float) -> None:
         del self._open[attempt.rid]
@@ -236,16 +224,27 @@ class Client:
         self._settle(attempt.root, False, now_s)
 
     def _settle(self, root: Root, ok: bool, now_s: float) -> None:
+        if not ok and self._will_retry(root, now_s):
+            return
+        self.counts["ok" if ok else "failed"] += 1
+        if root.turns_waiting or not ok or self._prompts.lost:
+            self._next_turn(root, ok, now_s)
+
+    def _will_retry(self, root: Root, now_s: float) -> bool:
         number = root.attempts + 1
-        if not ok and (self._rule.max_attempts is None or number <= self._rule.max_attempts):
-            at_s = now_s + self._rule.backoff_before(number, self._seed, root.request_id)
-            if at_s < root.deadline_s and self._pay_for_retry():
-                heappush(self._timers, (at_s, _DUE, root.request_id, number))
-                return
-        root.outcome = "ok" if ok else "failed"
-        self.counts[root.outcome] += 1
-        del self._roots[root.request_id]
-        self._next_turn(root, ok, now_s)
+        if self._rule.max_attempts is not None and number > self._rule.max_attempts:
+            return False
+        at_s = now_s + self._rule.backoff_before(number, self._seed, root.request_id)
+        if at_s >= root.deadline_s or not self._pay_for_retry():
+            return False
+        self._set_timer(at_s, root.request_id, number, root)
+        return True
+
+    def _set_timer(self, at_s: float, request_id: int, number: int, root: Root | None) -> None:
+        """When an attempt of this request is due."""
+        heappush(self._timers, (at_s, _DUE, request_id, number, root))
+        if at_s < self.due_s:
+            self.due_s = at_s
 
     def _pay_for_retry(self) -> bool:
         """Take a token from the retry budget, where there is one; False when it is spent."""
@@ -270,6 +269,6 @@ class Client:
             return
         at_s = now_s + max(0, self._rows.think_us[following]) / 1e6
         if at_s < self._horizon_s:
-            heappush(self._timers, (at_s, _DUE, following, 1))
+            self._set_timer(at_s, following, 1, None)
         else:
             self.counts["not_due"] += waiting

@@ -1,7 +1,7 @@
 """The books both drivers keep: which client attempt is where, and the row that says so. It knows no clock and no transport."""
 
 from replay.client import ClientAttempt
-from replay.recorder import Recorder, to_us
+from replay.recorder import Recorder
 from replay.rows import OpenAttempt
 from routers.policy import RoutedRequest
 from routers.tries import RequestEnd, Try
@@ -16,11 +16,11 @@ class Ledger:
     def __init__(self, recorder: Recorder, max_tokens: int) -> None:
         self._recorder = recorder
         self._max_tokens = max_tokens
-        self._attempts: dict[int, ClientAttempt] = {}
+        self.attempts: dict[int, ClientAttempt] = {}
 
     def start(self, attempt: ClientAttempt) -> RoutedRequest:
         """Register a client attempt; returns what the router may know of it."""
-        self._attempts[attempt.rid] = attempt
+        self.attempts[attempt.rid] = attempt
         root = attempt.root
         return RoutedRequest(
             attempt.rid,
@@ -34,25 +34,29 @@ class Ledger:
         )
 
     def attempt(self, rid: int) -> ClientAttempt:
-        return self._attempts[rid]
+        return self.attempts[rid]
 
     def output_tokens(self, rid: int) -> int:
         """The true output length: the trace's, or `max_tokens` where that is less."""
-        return min(self._attempts[rid].root.output_tokens, self._max_tokens)
+        return min(self.attempts[rid].root.output_tokens, self._max_tokens)
 
     def open_try(self, attempt: Try, now_s: float) -> OpenAttempt:
         """The row of a try that is being sent. The decode half of a PD pair goes on in the row of its prefill."""
-        client_attempt = self._attempts[attempt.request.rid]
+        client_attempt = self.attempts[attempt.request.rid]
         row, decision = client_attempt.row, attempt.decision
-        if row is not None and attempt.stage == "decode":
-            return row
-        if row is not None and row.sent_us is None:  # the client gave up while the router held it: that row is this try
-            row.client_attempt, row.router_try = client_attempt.number, attempt.router_try
-            row.replica_id, row.prefill_id, row.sent_us = decision.replica_id, decision.prefill_id, to_us(now_s)
-            row.error = "client gave up before it was sent"
-            return row
-        row = self._recorder.open_row(client_attempt, attempt.router_try, decision.replica_id, decision.prefill_id, now_s)
-        self._hold(client_attempt, row)
+        sent_us = round(now_s * 1e6)
+        if row is not None:
+            if attempt.stage == "decode":
+                return row
+            if row.sent_us is None:  # the client gave up while the router held it: that row is this try
+                row.client_attempt, row.router_try = client_attempt.number, attempt.router_try
+                row.replica_id, row.prefill_id, row.sent_us = decision.replica_id, decision.prefill_id, sent_us
+                row.error = "client gave up before it was sent"
+                return row
+            row.held -= 1
+        row = self._recorder.open_row(client_attempt, sent_us, attempt.router_try, decision.replica_id, decision.prefill_id)
+        client_attempt.row = row
+        row.held = 1
         if client_attempt.given_up:
             self.end_row(row, now_s, "timeout", 0, "client gave up before it was sent")
         return row
@@ -73,44 +77,36 @@ class Ledger:
         """The client's patience is over: its open row ends, or a row says that nothing was under way for it."""
         row = attempt.row
         if row is None or row.ended_us is not None:  # held in the router, or between two router tries
-            row = self._unsent_row(attempt)
-            self._hold(attempt, row)
+            if row is not None:
+                row.held -= 1
+            row = attempt.row = self._unsent_row(attempt)
+            row.held = 1
         self.end_row(row, now_s, "timeout", 0, "client gave up")
         if cancel:
-            self._forget(attempt.rid)
+            del self.attempts[attempt.rid]
+            row.held -= 1
         else:
             attempt.given_up = True
 
     def answer(self, rid: int, end: RequestEnd, now_s: float) -> None:
         """The router's last word on a client attempt."""
-        if end.last_try is None and not self._attempts[rid].given_up:  # it never reached a replica
-            row = self._recorder.open_row(self._attempts[rid], 0, None, None, None)
-            self.end_row(row, now_s, "refused", end.status, end.error)
-        self._forget(rid)
+        attempt = self.attempts.pop(rid)
+        if attempt.row is not None:
+            attempt.row.held -= 1
+        if end.last_try is None and not attempt.given_up:  # it never reached a replica
+            self.end_row(self._recorder.open_row(attempt), now_s, "refused", end.status, end.error)
 
     def close(self, started: list[ClientAttempt], waiting: list[ClientAttempt]) -> None:
         """The run is over; attempts that are at no replica, or were not due yet, get their (censored) row."""
         for attempt in waiting:
-            self._recorder.open_row(attempt, 0, None, None, None).error = "waiting for its next attempt"
+            self._recorder.open_row(attempt).error = "waiting for its next attempt"
         for attempt in started:
             if attempt.row is None or attempt.row.ended_us is not None:
                 self._unsent_row(attempt).error = "held in the router"
 
     def _unsent_row(self, attempt: ClientAttempt) -> OpenAttempt:
         """The row of an attempt that is at no replica; after an earlier try it is no attempt of its own (`client_attempt` 0)."""
-        row = self._recorder.open_row(attempt, 0, None, None, None)
+        row = self._recorder.open_row(attempt)
         if attempt.row is not None:
             row.client_attempt = 0
         return row
-
-    def _hold(self, attempt: ClientAttempt, row: OpenAttempt) -> None:
-        """From now on this is the row of the attempt."""
-        if attempt.row is not None:
-            attempt.row.held -= 1
-        attempt.row = row
-        row.held += 1
-
-    def _forget(self, rid: int) -> None:
-        row = self._attempts.pop(rid).row
-        if row is not None:
-            row.held -= 1

@@ -25,6 +25,7 @@ class Recorder:
     def __init__(self) -> None:
         self._attempts = RowLog(Attempt, settled=lambda row: not row.held)
         self._decisions = RowLog(DecisionRow)
+        self._note_decision = self._decisions.append
         self.samples: list[ReplicaSample] = []
 
     @property
@@ -43,16 +44,18 @@ class Recorder:
         return list(self._decisions)
 
     def open_row(
-        self, attempt: ClientAttempt, router_try: int, replica_id: int | None, prefill_id: int | None, sent_s: float | None
+        self,
+        attempt: ClientAttempt,
+        sent_us: int | None = None,
+        router_try: int = 0,
+        replica_id: int | None = None,
+        prefill_id: int | None = None,
     ) -> OpenAttempt:
-        """A new row of a client attempt; whoever goes on writing it must hold it."""
+        """A new row of a client attempt, whether sent or not; whoever goes on writing it must hold it."""
         root = attempt.root
-        root.recorded += 1
-        row = OpenAttempt(root.request_id, root.recorded, attempt.number, router_try, root.prompt.tokens)
-        row.replica_id, row.prefill_id = replica_id, prefill_id
-        row.scheduled_us = round(attempt.due_s * 1e6)
-        if sent_s is not None:
-            row.sent_us = round(sent_s * 1e6)
+        root.recorded = recorded = root.recorded + 1
+        due_us, tokens = round(attempt.due_s * 1e6), root.prompt.tokens
+        row = OpenAttempt(root.request_id, recorded, attempt.number, tokens, due_us, sent_us, router_try, replica_id, prefill_id)
         self._attempts.append(row)
         return row
 
@@ -60,7 +63,7 @@ class Recorder:
         self, request: RoutedRequest, decision: Decision, router_try: int, seen: Sequence[ReplicaView], now_s: float
     ) -> None:
         """One line of the decision log: what was chosen, and the in-flight counts of the eligible replicas at that moment."""
-        self._decisions.append(
+        self._note_decision(
             (
                 round(now_s * 1e6),
                 request.request_id,
@@ -77,7 +80,7 @@ class Recorder:
     def abandoned(self, request_ids: Sequence[int], prompt_tokens: Ints) -> None:
         """Turns that were never sent because their session quit: rows with attempt 0 and no times."""
         for request_id in request_ids:
-            row = OpenAttempt(request_id, 0, 0, 0, int(prompt_tokens[request_id]))
+            row = OpenAttempt(request_id, 0, 0, int(prompt_tokens[request_id]))
             row.outcome, row.error = "abandoned", "session quit"
             self._attempts.append(row)
 

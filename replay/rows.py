@@ -44,14 +44,28 @@ class OpenAttempt(Attempt):
 
     __slots__ = ("held",)
 
-    def __init__(self, request_id: int, attempt: int, client_attempt: int, router_try: int, prompt_tokens: int) -> None:
+    def __init__(
+        self,
+        request_id: int,
+        attempt: int,
+        client_attempt: int,
+        prompt_tokens: int,
+        scheduled_us: int | None = None,
+        sent_us: int | None = None,
+        router_try: int = 0,
+        replica_id: int | None = None,
+        prefill_id: int | None = None,
+    ) -> None:
         self.request_id = request_id
         self.attempt = attempt
         self.client_attempt = client_attempt
-        self.router_try = router_try
         self.prompt_tokens = prompt_tokens
-        self.replica_id = self.prefill_id = None
-        self.scheduled_us = self.sent_us = self.first_token_us = self.ended_us = self.engine_ended_us = self.max_gap_us = None
+        self.scheduled_us = scheduled_us
+        self.sent_us = sent_us
+        self.router_try = router_try
+        self.replica_id = replica_id
+        self.prefill_id = prefill_id
+        self.first_token_us = self.ended_us = self.engine_ended_us = self.max_gap_us = None
         self.cached_tokens = self.prefilled_tokens = self.decoded_tokens = self.output_tokens = self.status = 0
         self.outcome = "censored"
         self.error = ""

@@ -30,6 +30,7 @@ from workloads.workload import Workload
 PROBE_ROUND_TRIP_S = 0.001
 CONNECTION_LOST = "connection lost: replica killed"
 REFUSALS = {400: "prompt longer than the context", 503: "engine queue full"}
+CANCELLED, FINISHED, DROPPED = State.CANCELLED, State.FINISHED, State.DROPPED
 DROPS = {500: ("error", "out of KV memory"), 503: ("refused", "engine queue timeout")}
 
 
@@ -54,12 +55,12 @@ class VirtualRun(Driver):
         self.engines = [Engine(profile) for _ in range(cell.pool.replicas)]
         self._faults = Faults(workload.events, self.engines, cell.seed, self._lose) if workload.events else None
         self._replicas: Sequence[Engine | ClockedReplica] = self._faults.replicas if self._faults else self.engines
-        self._engine_due: list[tuple[float, int]] = []
-        self._engine_next = [INF] * len(self.engines)
+        self._engine_next = [INF] * len(self.engines)  # when each is due
         self._live: dict[int, Served] = {}  # by try
         self._pinned: dict[int, Served] = {}  # by rid: prefilled, and its KV not fetched yet
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = count()
+        self._max_tokens = cell.max_tokens
         super().__init__(cell, workload, recorder, profile, record_inputs)
         if self._faults is not None:
             self._faults.schedule(self._at)
@@ -82,22 +83,25 @@ class VirtualRun(Driver):
 
     def _run(self) -> float:
         client, router, timers, end_s = self.client, self.router, self._timers, self._end_s
-        next_engine_s, wake_engine, router_wakes = self._next_engine_s, self._wake_engine, router.may_wake
+        engine_next, wake_engine = self._engine_next, self._wake_engine
+        router_wakes, router_s = router.may_wake, INF
         now_s = 0.0
         while True:
-            engine_s, client_s = next_engine_s(), client.next_wake_s()
-            router_s = router.next_wake_s() if router_wakes else INF
-            next_s = min(engine_s, router_s, client_s)
-            if next_s == INF and not client.open_attempts:
-                return now_s
+            engine_s = min(engine_next)
+            client_s = client.due_s if engine_s != INF else client.next_wake_s()
+            next_s = engine_s if engine_s <= client_s else client_s
+            if router_wakes and (router_s := router.next_wake_s()) < next_s:
+                next_s = router_s
             timer_s = timers[0][0]  # samples and polls never run dry
             if timer_s < next_s:
+                if next_s == INF and not client.open_attempts:
+                    return now_s
                 next_s = timer_s
             if next_s > end_s:
                 return end_s
             now_s = next_s
             if engine_s == now_s:
-                wake_engine(now_s)
+                wake_engine(engine_next.index(now_s), now_s)
             elif router_s == now_s:
                 router.on_wake(now_s)
             elif timer_s == now_s:
@@ -108,27 +112,27 @@ class VirtualRun(Driver):
     # What the router asks for ------------------------------------------------------------------------------------------
 
     def send(self, attempt: Try, now_s: float) -> None:
-        rid, replica_id, stage = attempt.request.rid, attempt.replica_id, attempt.stage
+        try_id, rid, replica_id, stage = attempt.try_id, attempt.request.rid, attempt.replica_id, attempt.stage
+        assert stage != "pair", "prefill and decode at once is a live pool's way (SGLang's)"
         row = self._ledger.open_try(attempt, now_s)
         if self._faults is not None:
             refusal = self._faults.refusal(replica_id, attempt.request, now_s)
             if refusal is not None:
                 self._refuse(attempt, row, *refusal, now_s)
                 return
-        root, replica = self._ledger.attempt(rid).root, self._replicas[replica_id]
-        output_tokens = self._ledger.output_tokens(rid)
-        served = Served(
-            attempt.try_id, root.prompt, root.reply_id, output_tokens, stage, self._cell.max_tokens, root.tenant
-        )  # where the engine's policy is by priority, it is the tenant's number
-        transfer_s = replica.profile.kv_transfer_s(root.prompt.tokens) if stage == "decode" else 0.0
-        status = replica.submit(served, now_s, transfer_s)
+        root, replica, max_tokens = self._ledger.attempts[rid].root, self._replicas[replica_id], self._max_tokens
+        prompt, output_tokens = root.prompt, root.output_tokens
+        if output_tokens > max_tokens:
+            output_tokens = max_tokens
+        served = Served(try_id, prompt, root.reply_id, output_tokens, stage, max_tokens, root.tenant)  # tenants are priorities
+        status = replica.submit(served, now_s, replica.profile.kv_transfer_s(prompt.tokens) if stage == "decode" else 0.0)
         if status != 200:
             self._refuse(attempt, row, status, REFUSALS[status], now_s)
             return
         served.replica_id, served.rid, served.row = replica_id, rid, row
         row.held += 1
-        self._live[attempt.try_id] = served
-        self._note_engine(replica_id)
+        self._live[try_id] = served
+        self._engine_next[replica_id] = replica.next_s
 
     def _refuse(self, attempt: Try, row: OpenAttempt, status: int, error: str, now_s: float) -> None:
         row.engine_ended_us = to_us(now_s)
@@ -140,8 +144,9 @@ class VirtualRun(Driver):
         live = self._live.get(try_id)
         if live is not None:
             self.orphan(try_id, now_s)
-            self._replicas[live.replica_id].cancel(live, now_s)
-            self._note_engine(live.replica_id)
+            replica = self._replicas[live.replica_id]
+            replica.cancel(live, now_s)
+            self._engine_next[live.replica_id] = replica.next_s
 
     def orphan(self, try_id: int, now_s: float) -> None:
         """The router gave the try up: its row ends, unless its client has ended it."""
@@ -158,15 +163,13 @@ class VirtualRun(Driver):
 
     # Engines -----------------------------------------------------------------------------------------------------------
 
-    def _wake_engine(self, now_s: float) -> None:
-        replica_id = heappop(self._engine_due)[1]
+    def _wake_engine(self, replica_id: int, now_s: float) -> None:
+        replica = self._replicas[replica_id]
         own_s = now_s if self._faults is None else self.engines[replica_id].next_s  # an event may bend the engine's own time
-        touched = self._replicas[replica_id].on_wake(now_s)
-        self._engine_next[replica_id] = INF
-        self._note_engine(replica_id)
-        for sequence in touched:
-            served = self._live[sequence.try_id]
-            if served.first_token_s == own_s and served.stage != "prefill" and served.state != State.CANCELLED:
+        touched: list[Served] = replica.on_wake(now_s)  # type: ignore[assignment]  # what `send` gave it
+        self._engine_next[replica_id] = replica.next_s
+        for served in touched:
+            if served.first_token_s == own_s and served.stage != "prefill" and served.state != CANCELLED:
                 self._relay_first_token(served, now_s)
             if served.ended_s is not None:  # else decoding, or preempted at this very boundary
                 self._on_ended(served, now_s)
@@ -175,36 +178,39 @@ class VirtualRun(Driver):
         if self._pinned:
             self._fetch(served.rid, now_s)
         self.router.on_first_token(served.try_id, now_s)
-        if self._ledger.first_token(served.row, now_s):
+        row = served.row
+        if row.ended_us is None:  # else the client is not waiting for it any more
+            row.first_token_us = round(now_s * 1e6)
             self.client.on_first_token(served.rid, now_s)
 
     def _fetch(self, rid: int, now_s: float) -> None:
         """The replica that decodes has started: the one that prefilled need not keep the KV any more."""
         prefilled = self._pinned.pop(rid, None)
         if prefilled is not None:
-            self._replicas[prefilled.replica_id].fetched(prefilled, now_s)
-            self._note_engine(prefilled.replica_id)
+            replica = self._replicas[prefilled.replica_id]
+            replica.fetched(prefilled, now_s)
+            self._engine_next[prefilled.replica_id] = replica.next_s
 
     def _on_ended(self, served: Served, now_s: float) -> None:
         """The engine is through with it: finished, cancelled, or dropped."""
-        row, try_id = served.row, served.try_id
+        row, try_id, stage, state = served.row, served.try_id, served.stage, served.state
         del self._live[try_id]
         row.held -= 1
-        row.engine_ended_us = round(now_s * 1e6)
+        row.engine_ended_us = ended_us = round(now_s * 1e6)
         self._settle_row(row, served, served.generated)
-        if served.stage == "decode":
+        if stage == "decode":
             self._pinned.pop(served.rid, None)  # cancelled or dropped before it fetched the KV: that waits for its timeout
-        if served.state == State.DROPPED:
+        if state == FINISHED:
+            if stage != "prefill":
+                if row.ended_us is None:
+                    row.output_tokens, row.ended_us, row.outcome, row.status = served.generated, ended_us, "ok", 200
+            elif self._replicas[served.replica_id].profile.kv_pin_timeout_s:
+                self._pinned[served.rid] = served
+            self.router.on_try_end(try_id, True, 200, now_s, "", served.generated, served.cached_tokens)
+        elif state == DROPPED:
             outcome, error = DROPS[served.status]
             self._ledger.end_row(row, now_s, outcome, served.status, error)
             self.router.on_try_end(try_id, False, served.status, now_s, error)
-        if served.state == State.FINISHED:
-            if served.stage == "prefill" and self._replicas[served.replica_id].profile.kv_pin_timeout_s:
-                self._pinned[served.rid] = served
-            if served.stage != "prefill" and row.ended_us is None:
-                row.output_tokens = served.generated
-                self._ledger.end_row(row, now_s, "ok", 200, "")
-            self.router.on_try_end(try_id, True, 200, now_s, "", served.generated, served.cached_tokens)
 
     def _settle_row(self, row: OpenAttempt, sequence: EngineSequence, generated: int) -> None:
         """The engine's side of a row: what it computed, wanted or not."""
@@ -226,23 +232,10 @@ class VirtualRun(Driver):
             self._settle_row(row, served, replica.generated(served, now_s))
             self._ledger.end_row(row, now_s, "error", 0, CONNECTION_LOST)
         replica.kill(now_s)
-        self._note_engine(replica.replica_id)
+        self._engine_next[replica.replica_id] = replica.next_s
         for served in lost:
             self.router.on_try_end(served.try_id, False, 0, now_s, CONNECTION_LOST)
         return len(lost)
-
-    def _note_engine(self, replica_id: int) -> None:
-        next_s = self._replicas[replica_id].next_s
-        if next_s != self._engine_next[replica_id]:
-            self._engine_next[replica_id] = next_s
-            if next_s < INF:
-                heappush(self._engine_due, (next_s, replica_id))
-
-    def _next_engine_s(self) -> float:
-        due = self._engine_due
-        while due and self._engine_next[due[0][1]] != due[0][0]:
-            heappop(due)
-        return due[0][0] if due else INF
 
     # Observation -----------------------------------------------------------------------------------------------------------
 

@@ -2,13 +2,14 @@
 
 from collections import deque
 
+from replicas.departures import Departures
 from replicas.jump import Jump
 from replicas.prefix_cache import PrefixCache
 from replicas.profile import EngineProfile
 from replicas.radix_cache import RadixCache
 from replicas.schedulers.books import Books
 from replicas.schedulers.scheduler import Scheduler
-from replicas.sequence import Sequence, State
+from replicas.sequence import DECODE, Sequence
 
 
 class Gauges:
@@ -19,7 +20,7 @@ class Gauges:
     _books: Books
     _scheduler: Scheduler
     _inbox: deque[Sequence]
-    _pins: dict[Sequence, float]
+    _departures: Departures
     _jump: Jump | None
 
     @property
@@ -42,7 +43,12 @@ class Gauges:
     @property
     def pinned(self) -> int:
         """Sequences whose KV is kept for another replica."""
-        return len(self._pins)
+        return len(self._departures.pins)
+
+    @property
+    def prefills(self) -> list[tuple[Sequence, int]]:
+        """Sequences whose prompt is computed in the step under way, and how many tokens of it."""
+        return self._books.chunks
 
     @property
     def jump(self) -> Jump | None:
@@ -78,7 +84,7 @@ class Gauges:
 
     def generated(self, sequence: Sequence, now_s: float) -> int:
         """Tokens that a sequence has put out."""
-        if sequence.state != State.DECODE:
+        if sequence.state is not DECODE:
             return sequence.generated
         return sequence.generated + self._books.step + self._steps_done(now_s) - sequence.join_step
 

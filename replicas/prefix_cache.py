@@ -16,32 +16,36 @@ class Node:
 
     def __init__(self, key: int) -> None:
         self.key = key
-        self.cached = 0
-        self.refs = 0
+        self.cached = self.refs = 0
 
 
 class Lease:
-    """What one sequence holds: pinned nodes, `node_blocks` of its blocks inside them, `blocks` in all."""
+    """What one sequence holds of a path: pinned nodes, `node_blocks` of its blocks inside them, `blocks` in all.
 
-    __slots__ = ("blocks", "ends", "keys", "node_blocks", "pinned", "segment")
+    As `PrefixCache.find` returns it, it is an offer: nothing is pinned yet, and `evictable` blocks would be no more.
+    """
+
+    __slots__ = ("blocks", "ends", "evictable", "keys", "node_blocks", "pinned", "segment")
 
     def __init__(self, keys: Seq[int], ends: Seq[int]) -> None:
         self.keys = keys
         self.ends = ends
         self.pinned: list[Node] = []
-        self.segment = 0
-        self.node_blocks = 0
-        self.blocks = 0
+        self.segment = self.node_blocks = self.blocks = self.evictable = 0
 
 
 class PrefixCache:
-    """A pool of `kv_blocks` blocks of `block_tokens` tokens. A block is free, cached but evictable, or in use."""
+    """A pool of `kv_blocks` blocks of `block_tokens` tokens. A block is free, cached but evictable, or in use.
+
+    Which blocks are evicted is settled when somebody looks for a prefix: until then they are `_owed`.
+    """
 
     def __init__(self, kv_blocks: int, block_tokens: int) -> None:
         self.kv_blocks = kv_blocks
         self.block_tokens = block_tokens
         self.free = kv_blocks
         self.evictable = 0
+        self._owed = 0  # evictable blocks that were taken and are still in `_idle`
         self._nodes: dict[int, Node] = {}
         self._idle: OrderedDict[int, Node] = OrderedDict()
 
@@ -57,66 +61,50 @@ class PrefixCache:
 
     def match(self, keys: Seq[int], ends: Seq[int]) -> int:
         """Blocks of this path that are cached, from its start without a gap; the last token is never taken from cache."""
-        size, hit, start = self.block_tokens, 0, 0
-        nodes = self._nodes
-        for key, end in zip(keys, ends, strict=True):
-            span = end // size - start // size
-            if span:
-                node = nodes.get(key)
-                if node is None:
-                    break
-                if node.cached < span:
-                    hit += node.cached
-                    break
-                hit += span  # a longer segment of the same content may begin alike
-            start = end
-        return min(hit, (ends[-1] - 1) // size)
+        return self.find(keys, ends).blocks
 
-    def acquire(self, keys: Seq[int], ends: Seq[int], hit_blocks: int) -> Lease:
-        """Pin the first `hit_blocks` cached blocks of a path (as `match` found them)."""
+    def find(self, keys: Seq[int], ends: Seq[int]) -> Lease:
+        """What is cached of this path (see `match`), not held yet: `hold` it before anything else changes."""
+        if self._owed:
+            self._evict()
         lease = Lease(keys, ends)
-        if not hit_blocks:
-            return lease
-        size, start, left = self.block_tokens, 0, hit_blocks
-        for i, (key, end) in enumerate(zip(keys, ends, strict=True)):
-            if left <= 0:
-                break
-            lease.segment = i
-            span = end // size - start // size
-            if span:
-                node = self._nodes[key]
-                self._pin(node)
+        size, nodes, hit, segment = self.block_tokens, self._nodes, 0, 0
+        most = (ends[-1] - 1) // size
+        for key, end in zip(keys, ends):  # noqa: B905 (they are as long as each other; checking it costs)
+            last = end // size
+            if last > hit:
+                node = nodes.get(key)
+                if node is None or hit >= most:
+                    break
                 lease.pinned.append(node)
-                left -= min(node.cached, span)
-            start = end
-        lease.node_blocks = lease.blocks = hit_blocks
+                cached = node.cached
+                if not node.refs:
+                    lease.evictable += cached
+                if cached < last - hit:
+                    hit += cached
+                    break
+                hit = last  # a longer segment of the same content may begin alike
+            segment += 1
+        lease.segment = segment if segment < len(ends) else segment - 1
+        lease.node_blocks = lease.blocks = hit if hit < most else most
         return lease
 
-    def evictable_among(self, keys: Seq[int], ends: Seq[int], hit_blocks: int) -> int:
-        """Blocks that are evictable now and that `acquire` of the same arguments would pin."""
-        size, start, left, blocks = self.block_tokens, 0, hit_blocks, 0
-        for key, end in zip(keys, ends, strict=True):
-            if left <= 0:
-                break
-            span = end // size - start // size
-            if span:
-                node = self._nodes[key]
-                left -= min(node.cached, span)
-                blocks += 0 if node.refs else node.cached
-            start = end
-        return blocks
+    def hold(self, lease: Lease) -> None:
+        """Pin what `find` found."""
+        for node in lease.pinned:
+            if not node.refs:
+                del self._idle[node.key]
+                self.evictable -= node.cached
+            node.refs += 1
 
     def take(self, blocks: int) -> None:
         """Remove `blocks` from the free pool, evicting the least recently released first. The caller checked `available`."""
-        self.free -= blocks
-        while self.free < 0:
-            key, node = next(iter(self._idle.items()))
-            n = min(node.cached, -self.free)
-            node.cached -= n
-            self.free += n
-            self.evictable -= n
-            if node.cached == 0:
-                del self._idle[key], self._nodes[key]
+        free = self.free - blocks
+        if free < 0:
+            self.evictable += free
+            self._owed -= free
+            free = 0
+        self.free = free
 
     def give_back(self, blocks: int) -> None:
         """Return `blocks` blocks that were taken and hold nothing yet."""
@@ -124,59 +112,75 @@ class PrefixCache:
 
     def fill(self, lease: Lease, computed_tokens: int) -> None:
         """Blocks of the lease up to `computed_tokens` hold their KV now: others may hit them from here on."""
-        size = self.block_tokens
-        full = computed_tokens // size
-        i, ends, keys = lease.segment, lease.ends, lease.keys
-        while i < len(ends):
-            first, last = (ends[i - 1] // size if i else 0), ends[i] // size
-            upto = min(last, full)
-            if upto > first:
-                node = self._enter(keys[i], lease)
-                gained = upto - first - node.cached
-                if gained > 0:
-                    node.cached += gained
-                    lease.node_blocks += gained
-            if ends[i] > computed_tokens:
+        size, ends, i = self.block_tokens, lease.ends, lease.segment
+        while True:
+            end = ends[i]
+            blocks = (end if end < computed_tokens else computed_tokens) // size
+            if i:
+                blocks -= ends[i - 1] // size
+            if blocks > 0:
+                self.put(lease, lease.keys[i], blocks)
+            if end > computed_tokens or i + 1 == len(ends):
                 break
             i += 1
-        lease.segment = min(i, len(ends) - 1)
+        lease.segment = i
+
+    def put(self, lease: Lease, key: int, blocks: int) -> None:
+        """The first `blocks` blocks of the lease's segment `key` hold their KV now. A lease walks its path in order."""
+        pinned = lease.pinned
+        if pinned and pinned[-1].key == key:
+            node = pinned[-1]
+        else:
+            node = self._enter(key)
+            pinned.append(node)
+        gained = blocks - node.cached
+        if gained > 0:
+            node.cached = blocks
+            lease.node_blocks += gained
 
     def release(self, lease: Lease) -> None:
         """Give all blocks back: full ones stay cached and evictable (tails are evicted first), the rest is free."""
         self.free += lease.blocks - lease.node_blocks
         for node in reversed(lease.pinned):
-            node.refs -= 1
-            if node.refs == 0:
-                if node.cached:
-                    self._idle[node.key] = node
-                    self.evictable += node.cached
-                else:
-                    del self._nodes[node.key]
-        lease.pinned = []
-        lease.blocks = lease.node_blocks = 0
+            refs = node.refs = node.refs - 1
+            if not refs:
+                self._idle[node.key] = node
+                self.evictable += node.cached
 
     def flush(self) -> int:
         """Forget everything that no running sequence holds; returns how many blocks that was."""
+        self._evict()
         flushed = self.evictable
-        for key, node in self._idle.items():
-            self.free += node.cached
+        for key in self._idle:
             del self._nodes[key]
         self._idle.clear()
+        self.free += flushed
         self.evictable = 0
         return flushed
 
-    def _enter(self, key: int, lease: Lease) -> Node:
-        """The node of `key`, pinned by this lease (once: a lease walks its path in order)."""
-        if lease.pinned and lease.pinned[-1].key == key:
-            return lease.pinned[-1]
+    def _enter(self, key: int) -> Node:
+        """The node of `key`, with one more that uses it."""
         node = self._nodes.get(key)
+        if node is not None and not node.refs:
+            self._evict()  # it may be among what goes
+            node = self._nodes.get(key)
+            if node is not None:
+                del self._idle[key]
+                self.evictable -= node.cached
         if node is None:
             node = self._nodes[key] = Node(key)
-        self._pin(node)
-        lease.pinned.append(node)
+        node.refs += 1
         return node
 
-    def _pin(self, node: Node) -> None:
-        if node.refs == 0 and self._idle.pop(node.key, None) is not None:
-            self.evictable -= node.cached
-        node.refs += 1
+    def _evict(self) -> None:
+        """What is owed goes: the least recently released first, tails before heads, the last one in part."""
+        owed, idle = self._owed, self._idle
+        while owed > 0:
+            node = next(iter(idle.values()))
+            if node.cached <= owed:
+                owed -= node.cached
+                del idle[node.key], self._nodes[node.key]
+            else:
+                node.cached -= owed
+                owed = 0
+        self._owed = 0

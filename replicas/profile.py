@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from replicas.scheduler_settings import POLICIES, SETTINGS, Settings
-from workloads.draws import purpose_id, uniform
+from workloads.draws import Draws, purpose_id
 
 PROFILES = Path(__file__).parent / "profiles"
 
 _LEAST = {
+    "prefill_base_s": -1.0,
     "block_tokens": 1,
     "kv_blocks": 1,
     "max_running": 1,
@@ -22,9 +23,16 @@ _LEAST = {
     "new_token_ratio_decay_steps": 1,
     "clip_max_new_tokens": 1,
 }
-_MOST = {"steps_ahead": 1, "cancel_loss": 1.0, "init_new_token_ratio": 1.0, "min_new_token_ratio_factor": 1.0, "watermark": 0.5}
+_MOST = {
+    "steps_ahead": 1,
+    "launch_spread": 1.0,
+    "cancel_loss": 1.0,
+    "init_new_token_ratio": 1.0,
+    "min_new_token_ratio_factor": 1.0,
+    "watermark": 0.5,
+}
 _LIMIT = 1e12
-_JITTER = purpose_id("engine-frontend-jitter")
+_JITTER = Draws(purpose_id("engine-frontend-jitter"))
 _ALLOWED: dict[object, str] = {str: "a text", bool: "true or false", dict[str, Any]: "a mapping of plain JSON data"}
 
 
@@ -88,8 +96,12 @@ class StepTime:
     t = base_s + prefill_s·new + attention_s·new·context + sequence_s·batch + kv_s·Σ kv_tokens
 
     `new` = prefill tokens in the step, `context` = mean number of tokens each of them attends to, `batch` = decoding
-    sequences, `Σ kv_tokens` = their cached tokens. A step that holds any prefill token takes `prefill_base_s` and
-    `prefill_sequence_s`·batch more, and never less than the host needs to launch its kernels (`launch_s`).
+    sequences, `Σ kv_tokens` = their cached tokens. A step that holds any prefill token takes `prefill_base_s` (less than 0 where
+    the weights are read while it computes; never less in all than without a prefill) and `prefill_sequence_s`·batch more.
+
+    The host first schedules a step and prepares it, for `host_s` + `host_sequence_s`·(sequences in the step), then launches its
+    kernels (`launch_s`); the GPU can begin in between, and is not done before both are. How long a launch takes varies between
+    1 − `launch_spread` and 1 + `launch_spread` times its mean (measured: no shape but flat could be told).
     """
 
     base_s: float
@@ -102,24 +114,33 @@ class StepTime:
     prefill_sequence_s: float = 0.0
     eager_launch_s: float = 0.0
     graph_tokens: int = 0
+    graph_sequences: int = 0
+    host_s: float = 0.0
+    host_sequence_s: float = 0.0
+    launch_spread: float = 0.0
 
     def __post_init__(self) -> None:
         _check_fields(self)
 
     def seconds(self, new: int, context: float, batch: int, kv_tokens: int) -> float:
-        """Seconds of one step, by the formula above."""
-        seconds = self.base_s + self.sequence_s * batch + self.kv_s * kv_tokens
+        """Seconds of one step alone: the GPU's by the formula above, or the launch's where that takes longer."""
+        decode_s = self.base_s + self.sequence_s * batch + self.kv_s * kv_tokens
+        return max(self.gpu_s(decode_s, new, new * context, batch), self.launch_s(new, batch))
+
+    def gpu_s(self, decode_s: float, new: int, attended: float, batch: int) -> float:
+        """GPU seconds of a step whose decodes alone take `decode_s`; its `new` prefill tokens attend to `attended` in all."""
         if not new:
-            return seconds
-        seconds += self.prefill_base_s + self.prefill_sequence_s * batch + self.prefill_s * new
-        return max(seconds + self.attention_s * new * context, self.launch_s(new, batch))
+            return decode_s
+        extra_s = self.prefill_base_s + self.prefill_sequence_s * batch + self.prefill_s * new + self.attention_s * attended
+        return decode_s + extra_s if extra_s > 0.0 else decode_s
 
     def launch_s(self, new: int, batch: int) -> float:
-        """Seconds in which the host launches a step with `new` prefill tokens: `prefill_floor_s`, and `eager_launch_s` where it
-        holds more than `graph_tokens` in all and so runs without CUDA graphs (0: all run with)."""
+        """Seconds in which the host launches the kernels of a step with `new` prefill tokens, beyond a CUDA graph of decodes (0):
+        `prefill_floor_s`; `eager_launch_s` for more than `graph_tokens` tokens in all with a prefill among them, or more than
+        `graph_sequences` decodes, which run without graphs (a limit of 0: all run with). On average: see `launch_spread`."""
         if not new:
-            return 0.0
-        return self.eager_launch_s if self.graph_tokens and new + batch > self.graph_tokens else self.prefill_floor_s
+            return self.eager_launch_s if 0 < self.graph_sequences < batch else 0.0
+        return self.eager_launch_s if 0 < self.graph_tokens < new + batch else self.prefill_floor_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +237,7 @@ class EngineProfile:
         """Seconds between a request's arrival and the scheduler seeing it (HTTP, tokenization, prefix hashes); the jitter is the
         try's own."""
         delay_s = self.frontend_s + self.frontend_s_per_token * prompt_tokens
-        return delay_s - self.frontend_jitter_s * log1p(-uniform(_JITTER, try_id)) if self.frontend_jitter_s else delay_s
+        return delay_s - self.frontend_jitter_s * log1p(-_JITTER.uniform(try_id)) if self.frontend_jitter_s else delay_s
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

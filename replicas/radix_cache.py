@@ -73,22 +73,15 @@ class RadixCache:
 
     def find(self, keys: Seq[int], ends: Seq[int], tokens: int) -> Node:
         """The node where the cached part of the path's first `tokens` tokens ends; touched, and split there if need be."""
-        self._tick += 1
-        tick = self._tick
-        node, matched, child = self._walk(self.runs(keys, ends), tokens // self.block_tokens, tick)
-        if child is not None:
-            self._touch(child, tick)
-            node = self._split(child, matched)
-        return node
+        return self._find(self.runs(keys, ends), tokens // self.block_tokens)
 
     def insert(self, lease: RadixLease, keys: Seq[int], ends: Seq[int], tokens: int) -> Node:
         """Put the lease's whole pages up to `tokens` into the tree; pages that are there already are freed. Returns the end."""
-        upto = tokens // self.block_tokens
-        node = self.find(keys, ends, tokens)
+        upto, runs = tokens // self.block_tokens, self.runs(keys, ends)
+        node = self._find(runs, upto)
         self.free += node.end - lease.node_blocks  # computed twice
         if node.end < upto:
-            runs = [(key, min(end, upto)) for key, end in self.runs(keys, ends) if end > node.end]
-            runs = runs[: 1 + next(i for i, run in enumerate(runs) if run[1] >= upto)]
+            runs = _cut(runs, node.end, upto)
             self._tick += 1
             new = Node(node, node.end, runs, self._tick)
             node.children[runs[0][0]] = new
@@ -161,6 +154,16 @@ class RadixCache:
 
     # Inside
 
+    def _find(self, runs: Runs, upto: int) -> Node:
+        """As `find`, of the path's first `upto` pages."""
+        self._tick += 1
+        tick = self._tick
+        node, matched, child = self._walk(runs, upto, tick)
+        if child is not None:
+            self._touch(child, tick)
+            node = self._split(child, matched)
+        return node
+
     def _walk(self, runs: Runs, upto: int, tick: int = 0) -> tuple[Node, int, Node | None]:
         """(last node that matches whole, pages that match beyond it, the node they lie in); with a `tick`, nodes are touched."""
         node, i = self.root, 0
@@ -170,9 +173,10 @@ class RadixCache:
             child = node.children.get(runs[i][0])
             if child is None:
                 break
-            matched = _shared(child, runs, i, upto)
-            if matched < child.pages:
-                return node, matched, child
+            if child.end > upto or child.runs != runs[i : i + len(child.runs)]:  # not alike at a glance
+                matched = _shared(child, runs, i, upto)
+                if matched < child.pages:
+                    return node, matched, child
             node = child
             if tick:
                 self._touch(node, tick)
@@ -194,8 +198,7 @@ class RadixCache:
         """A node of the first `pages` pages of `child`, put in above it."""
         parent, border = child.parent, child.start + pages
         assert parent is not None
-        upper_runs = [(key, min(end, border)) for key, end in child.runs]
-        upper_runs = upper_runs[: 1 + next(i for i, run in enumerate(upper_runs) if run[1] >= border)]
+        upper_runs = _cut(child.runs, child.start, border)
         first = child.runs[0][0]
         self._tick += 1
         upper = Node(parent, child.start, upper_runs, self._tick)
@@ -218,6 +221,18 @@ class RadixCache:
         node.start = node.end
         if parent.parent is not None:
             self._note_leaf(parent)
+
+
+def _cut(runs: Runs, start: int, border: int) -> Runs:
+    """The pages `start` … `border`−1 of runs that reach so far."""
+    cut = []
+    for key, end in runs:
+        if end >= border:
+            cut.append((key, border))
+            break
+        if end > start:
+            cut.append((key, end))
+    return cut
 
 
 def _shared(child: Node, runs: Runs, i: int, upto: int) -> int:

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 from replicas.data_sheets import GPUS, MODELS, Gpu, ModelShape
 from replicas.profile import EngineProfile, StepTime
 
-EFFICIENCY = {"weights": 0.72, "kv": 0.93, "prefill": 0.64, "attention": 0.89, "decode": 0.48}
+EFFICIENCY = {"weights": 0.72, "kv": 0.965, "prefill": 0.635, "attention": 0.98, "decode": 0.73, "overlap": 0.42}
 """Shares of the peak that vLLM 0.26 reached on an H100 with Llama-3-8B: the measured coefficients against this module's. `decode`
-is of the arithmetic of one more sequence, most of which hides behind the reading of weights: the share that shows."""
+is of the arithmetic of one more sequence, much of which hides behind the reading of weights: the share that shows. `overlap`: the
+share of that reading that hides behind a prefill."""
 
-_HOST = {"eager_launch_s": 28e-3, "prefill_floor_s": 14e-3, "frontend_s": 3.2e-3, "frontend_jitter_s": 11e-3}  # as measured there
+_LAUNCH = {"eager_launch_s": 23e-3, "prefill_floor_s": 10.5e-3, "host_s": 1.8e-3}  # as measured there
+_HOST = {"host_sequence_s": 2.2e-5, "launch_spread": 0.3, "frontend_s": 4.9e-3, "frontend_chunk_s": 1e-4}
 _HOST_LAYERS = 32  # of that model: launching takes as long as there are kernels
 _ALL_REDUCE_LATENCY_S = 10e-6
 _MEMORY_SHARE, _ACTIVATION_BYTES = 0.92, 1.9e9  # vLLM's default share; what it kept for activations there
@@ -47,7 +49,7 @@ def roofline_profile(model: str, gpu: str, tp: int = 1) -> EngineProfile:
         max_batched_tokens=8192,
         context_tokens=context_tokens - context_tokens % _BLOCK_TOKENS,
         frontend_s=_HOST["frontend_s"],
-        frontend_jitter_s=_HOST["frontend_jitter_s"],
+        frontend_chunk_s=_HOST["frontend_chunk_s"],
         cancel_lag_s=0.05,
         steps_ahead=1,
         provenance=_provenance(shape, card, tp),
@@ -60,16 +62,20 @@ def step_time(shape: ModelShape, card: Gpu, tp: int, launch: float = 1.0) -> Ste
     all_reduce_s, token_s = _all_reduce(shape, card, tp)
     flops_token = 2 * shape.layer_parameters / tp
     flops_pair = 4 * shape.layers * shape.hidden / tp  # QK^T and its product with V, of one query token and one key
+    weights_s = shape.weight_bytes / tp / (card.memory_bytes_s * EFFICIENCY["weights"])
     return StepTime(
-        base_s=shape.weight_bytes / tp / (card.memory_bytes_s * EFFICIENCY["weights"]) + all_reduce_s,
-        prefill_base_s=0.0,
+        base_s=weights_s + all_reduce_s,
+        prefill_base_s=-EFFICIENCY["overlap"] * weights_s,
         prefill_s=flops_token / (card.flops * EFFICIENCY["prefill"]) + token_s,
         attention_s=flops_pair / (card.flops * EFFICIENCY["attention"]),
         sequence_s=flops_token / card.flops * EFFICIENCY["decode"] + token_s,
         kv_s=shape.kv_bytes_per_token / min(tp, shape.kv_heads) / (card.memory_bytes_s * EFFICIENCY["kv"]),
-        prefill_floor_s=_HOST["prefill_floor_s"] * launch,
-        eager_launch_s=_HOST["eager_launch_s"] * launch,
         graph_tokens=512,
+        host_sequence_s=_HOST["host_sequence_s"],
+        launch_spread=_HOST["launch_spread"],
+        eager_launch_s=_LAUNCH["eager_launch_s"] * launch,
+        prefill_floor_s=_LAUNCH["prefill_floor_s"] * launch,
+        host_s=_LAUNCH["host_s"] * launch,
     )
 
 
@@ -119,5 +125,5 @@ def _provenance(shape: ModelShape, card: Gpu, tp: int) -> dict[str, Any]:
         "tensor_parallel": tp,
         "efficiency": EFFICIENCY,
         "efficiency_source": f"{_MEASURED}; on another card, engine or model size a guess",
-        "host": {**_HOST, "layers": _HOST_LAYERS, "source": f"{_MEASURED}, launch times scaled by layers"},
+        "host": {**_LAUNCH, **_HOST, "layers": _HOST_LAYERS, "source": f"{_MEASURED}, launch times scaled by layers"},
     }

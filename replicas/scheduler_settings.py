@@ -7,13 +7,16 @@ from dataclasses import dataclass
 class VllmSettings:
     """vLLM's flags of the same names: `policy` fcfs or priority; `long_prefill_token_threshold` 0 = none.
 
-    `whole_prompt_must_fit` (`scheduler_reserve_full_isl`, on by default in recent releases): a request is admitted only when its
-    whole prompt would fit into memory; else when its first chunk does.
+    `whole_prompt_must_fit` (`scheduler_reserve_full_isl`): a request is admitted only when its whole prompt would fit into
+    memory; else when its first chunk does. On, as in vLLM 0.26 (the shipped profile's release) and 0.32; releases up to early
+    2026 had no such switch: their profiles say false. `watermark`: the share of KV blocks that an admission leaves free, unless
+    nothing runs.
     """
 
     policy: str = "fcfs"
     long_prefill_token_threshold: int = 0
-    whole_prompt_must_fit: bool = False
+    whole_prompt_must_fit: bool = True
+    watermark: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

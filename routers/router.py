@@ -133,7 +133,8 @@ class Router:
                 self._finish(flight, ok, status, error, now_s)
             else:
                 self._retry(flight, *retry)
-        self._release(now_s)
+        if self._held:
+            self._release(now_s)
 
     def on_prefilled(self, try_id: int) -> None:
         """The prefill half of a `pair` has ended well: its replica is free of it."""
@@ -297,7 +298,8 @@ class Router:
         request = flight.request
         tokens = request.prompt.tokens
         if stage != "prefill":
-            tokens += min(request.max_tokens, EXPECTED_OUTPUT_TOKENS)
+            max_tokens = request.max_tokens
+            tokens += max_tokens if max_tokens < EXPECTED_OUTPUT_TOKENS else EXPECTED_OUTPUT_TOKENS
         view = self._by_id[replica_id]
         view.in_flight += 1
         view.in_flight_tokens += tokens

@@ -1,15 +1,16 @@
 """From a live engine to an `EngineProfile`: asks, measures, fits, tries the fit on an unseen run. It writes no file."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from replicas.calibration.client import EngineClient
 from replicas.calibration.engine_facts import EngineFacts, ask, must_be_idle
 from replicas.calibration.sweeps import MakePrompt, Measured, Plan, Say, Sweeps
+from replicas.fitting.host import fit_launch
 from replicas.fitting.measurements import Calibration
-from replicas.fitting.profile_fit import FORMULA, fit_sweeps, profile_of_sweeps, sweep_errors, with_host
-from replicas.fitting.replayed import compare
-from replicas.profile import EngineProfile, StepTime
+from replicas.fitting.profile_fit import FORMULA, fit_sweeps, profile_of_sweeps, run_errors, sweep_errors
+from replicas.fitting.step_log import unfitted as unfitted_step
+from replicas.fitting.step_log import with_logged_host
+from replicas.profile import EngineProfile
 
 _GRAPH_TOKENS = {"vllm": 512, "sglang": 0}  # largest captured prefill step; SGLang's prefills run without graphs
 
@@ -44,13 +45,13 @@ def unfitted(facts: EngineFacts, wanted: Wanted) -> EngineProfile:
     """The limits, with no number fitted yet; what nobody says is vLLM's or SGLang's default, and the provenance names it."""
     block = facts.block_tokens or (16 if facts.engine == "vllm" else 1)
     kv_tokens = wanted.kv_tokens or facts.kv_tokens or max(facts.context_tokens, 1 << 18)
-    return EngineProfile(
+    bare = EngineProfile(
         name=wanted.name,
         engine=facts.engine,
         engine_version=facts.version,
         gpu=wanted.gpu,
         model=facts.model,
-        step=StepTime(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, graph_tokens=_GRAPH_TOKENS[facts.engine]),
+        step=unfitted_step(_GRAPH_TOKENS[facts.engine]),
         block_tokens=block,
         kv_blocks=-(-kv_tokens // block),
         max_running=wanted.max_running or facts.max_running or 256,
@@ -65,15 +66,16 @@ def unfitted(facts: EngineFacts, wanted: Wanted) -> EngineProfile:
             "assumed": _assumed(facts, wanted),
         },
     )
+    return with_logged_host(bare)
 
 
 def fit_measured(measured: Measured, bare: EngineProfile, plan: Plan) -> EngineProfile:
     """Sweeps, then the first Poisson run; the last one only checks."""
     data = Calibration(("live",), measured.prefill, measured.decode, (), {run.name: run for run in measured.runs})
-    sweeps = fit_sweeps(data)
+    sweeps = fit_sweeps(data, bare)
     *fitted, held_out = measured.runs
-    profile = with_host(profile_of_sweeps(bare, sweeps, None), {run.name: run for run in fitted})
-    runs = {run.name: _run_row(run is not held_out, compare(run, profile), len(run.sent_s)) for run in measured.runs}
+    profile = fit_launch(fitted, profile_of_sweeps(bare, sweeps, None))
+    runs = {run.name: run_errors(run, profile, run is not held_out) for run in measured.runs}
     return replace(
         profile,
         measured_context_tokens=max(plan.prefill),
@@ -88,10 +90,6 @@ def fit_measured(measured: Measured, bare: EngineProfile, plan: Plan) -> EngineP
     )
 
 
-def _run_row(used: bool, quantiles: dict[str, dict[str, float]], requests: int) -> dict[str, Any]:
-    return {"used_in_fit": used, "requests": requests, "quantiles": quantiles}
-
-
 def _assumed(facts: EngineFacts, wanted: Wanted) -> list[str]:
     known = {
         "block_tokens": facts.block_tokens,
@@ -99,4 +97,5 @@ def _assumed(facts: EngineFacts, wanted: Wanted) -> list[str]:
         "max_running": wanted.max_running or facts.max_running,
         "max_batched_tokens": wanted.max_batched_tokens,
     }
-    return ["cancel_lag_s", *(name for name, value in known.items() if value is None)]
+    host = ["host_s", "host_sequence_s", "launch_spread", "frontend_s", "frontend_chunk_s"]
+    return ["cancel_lag_s", *host, *(name for name, value in known.items() if value is None)]

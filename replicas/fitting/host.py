@@ -1,49 +1,41 @@
-"""Fits what only open-loop traffic shows: launching steps outside CUDA graphs, and the front end's jitter. No GPU work."""
+"""Fits what only open-loop traffic shows of a host: how long it launches steps outside CUDA graphs. No GPU work."""
 
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import minimize_scalar
 
 from replicas.fitting.measurements import Run
 from replicas.fitting.replayed import compare
 from replicas.profile import EngineProfile
 
 _WEIGHTS = {"ttft_p50": 5.0, "ttft_p90": 5.0, "tpot_p50": 11.0, "tpot_p90": 10.0}  # 1 / the error that repeats of a run show
-_START = (25e-3, 8e-3)
-_DRAWS = 2
+_GRID_S = tuple(1e-3 * ms for ms in (6, 9, 12, 15, 18, 21, 24, 27, 30, 34, 40, 50))
+_TOLERANCE_S = 1e-4
 
 
-@dataclass(frozen=True, slots=True)
-class HostFit:
-    """Seconds the host takes to launch a prefill step without graphs; mean of the exponential delay in the front end."""
-
-    eager_launch_s: float
-    frontend_jitter_s: float
-
-    def on(self, profile: EngineProfile) -> EngineProfile:
-        step = replace(profile.step, eager_launch_s=self.eager_launch_s)
-        return replace(profile, step=step, frontend_jitter_s=self.frontend_jitter_s)
+def with_launch(profile: EngineProfile, eager_launch_s: float) -> EngineProfile:
+    return replace(profile, step=replace(profile.step, eager_launch_s=eager_launch_s))
 
 
-def fit_host(runs: Seq[Run], profile: EngineProfile, start: tuple[float, float] = _START) -> HostFit:
-    """Least squares on the relative errors of TTFT's and TPOT's p50 and p90 in all `runs` (Nelder & Mead: no gradient)."""
+def fit_launch(runs: Seq[Run], profile: EngineProfile) -> EngineProfile:
+    """`profile` with `eager_launch_s` by least squares on the relative errors of TTFT's and TPOT's p50 and p90 in `runs`;
+    unchanged where all its steps with a prefill run with graphs, so that no run shows it.
 
-    def cost(scaled: np.ndarray) -> float:
-        if scaled.min() < 0:
-            return float(1e6 * (1 - scaled.min()))
-        return sum(_cost(run, _host_of(scaled, start).on(profile)) for run in runs)
+    Brent, between the neighbours of the best of a grid: the cost is not smooth.
+    """
+    if not profile.step.graph_tokens:
+        return profile
 
-    simplex = [[1.0, 1.0], [1.25, 1.0], [1.0, 1.5]]
-    found = minimize(cost, [1.0, 1.0], method="Nelder-Mead", options={"maxfev": 60, "initial_simplex": simplex, "xatol": 5e-3})
-    return _host_of(found.x, start)
+    def cost(eager_launch_s: float) -> float:
+        return sum(_cost(run, with_launch(profile, float(eager_launch_s))) for run in runs)
 
-
-def _host_of(scaled: np.ndarray, start: tuple[float, float]) -> HostFit:
-    return HostFit(*(float(a * b) for a, b in zip(scaled, start, strict=True)))
+    best = min(range(1, len(_GRID_S) - 1), key=lambda i: cost(_GRID_S[i]))
+    bounds = (_GRID_S[best - 1], _GRID_S[best + 1])
+    found = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": _TOLERANCE_S})
+    return with_launch(profile, float(found.x))
 
 
 def _cost(run: Run, profile: EngineProfile) -> float:
-    table = compare(run, profile, _DRAWS)
+    table = compare(run, profile, draws=1)
     return float(sum((weight * table[name]["error"]) ** 2 for name, weight in _WEIGHTS.items()))

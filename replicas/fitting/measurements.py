@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
+_RUN_COLUMNS = {"t_sched", "t_send", "t_first", "t_last", "in_len", "out_len"}
 SUSPECT_DECODE = ((256, 512),)  # (batch, context): client and engine disagree there, says the folder's README
 
 
@@ -45,7 +46,12 @@ class DecodeRows:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Requests of one run (Poisson, or a batch sent at once) in order of sending; times in seconds on the client's clock."""
+    """Attempts of one run (Poisson, or a batch sent at once) in order of sending; times in seconds on the client's clock, NaN for
+    the tokens of one that failed.
+
+    `patience_s` is how long clients wait for an answer (None: for ever); attempts of one `content` have one prompt (None: all
+    differ).
+    """
 
     name: str
     prompt_tokens: npt.NDArray[np.int64]
@@ -54,6 +60,8 @@ class Run:
     sent_s: Floats
     first_token_s: Floats
     last_token_s: Floats
+    patience_s: float | None = None
+    content: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,18 @@ def read_calibration(folder: Path, prefill: tuple[str, ...], decode: str, batche
         batches=_batches(_rows(folder / batches)),
         runs={Path(name).stem: _run(Path(name).stem, _rows(folder / name)) for name in runs},
     )
+
+
+def other_runs(folder: Path, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of further files of the folder that have a run's columns, in order."""
+    found = []
+    for path in sorted(folder.glob("*.csv")):
+        if path.name not in known:
+            with path.open(newline="") as lines:
+                head = next(csv.reader(lines), [])
+            if set(head) >= _RUN_COLUMNS:
+                found.append(path.name)
+    return tuple(found)
 
 
 class _Row:
@@ -141,13 +161,19 @@ def _batches(rows: list[_Row]) -> tuple[Run, ...]:
 
 
 def _run(name: str, rows: list[_Row]) -> Run:
+    """All attempts; those whose `outcome`, where there is such a column, is not ok have no tokens."""
     rows = sorted(rows, key=lambda row: row.number("t_send"))
+    ok = np.array([row.values.get("outcome", "ok") == "ok" for row in rows])
+    late = [row for row in rows if row.values.get("outcome") == "timeout"]
+    asked = "req_out" if "req_out" in rows[0].values else "out_len"
     return Run(
         name=name,
         prompt_tokens=_column(rows, "in_len").astype(np.int64),
-        output_tokens=_column(rows, "out_len").astype(np.int64),
+        output_tokens=_column(rows, asked).astype(np.int64),
         scheduled_s=_column(rows, "t_sched"),
         sent_s=_column(rows, "t_send"),
-        first_token_s=_column(rows, "t_first"),
-        last_token_s=_column(rows, "t_last"),
+        first_token_s=np.where(ok, _column(rows, "t_first", empty=np.nan), np.nan),
+        last_token_s=np.where(ok, _column(rows, "t_last", empty=np.nan), np.nan),
+        patience_s=min(row.number("t_end") - row.number("t_send") for row in late) if late else None,
+        content=_column(rows, "rid").astype(np.int64) if "attempt" in rows[0].values else None,
     )

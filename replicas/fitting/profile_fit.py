@@ -1,19 +1,20 @@
 """Fits a whole `EngineProfile` to a folder of engine timings, with its errors and provenance. It reads and writes no file.
 
-Order: decode steps (base, sequence, KV) → lone prefills (the rest of the GPU's work, and the time outside the step) → saturated
-throughput (what a decode costs more beside a prefill) → Poisson runs (launching without graphs, jitter of the front end).
+Order: decode steps (base, sequence, KV) → lone prefills (the rest of the GPU's work, launching alone) → saturated throughput
+(what a decode costs more beside a prefill) → at most one Poisson run (launching without graphs). The host's other numbers are
+those of a step log (`replicas.fitting.step_log`), and the other runs are predicted.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from replicas.fitting.host import fit_host
+from replicas.fitting.host import fit_launch
 from replicas.fitting.measurements import Calibration, Floats, Run
 from replicas.fitting.replayed import compare
 from replicas.fitting.sources import Source
+from replicas.fitting.step_log import FACTS, PREFILL, logged_decode
 from replicas.fitting.sweeps import (
     DecodeFit,
     PrefillFit,
@@ -21,15 +22,16 @@ from replicas.fitting.sweeps import (
     cross_validate_prefill,
     fit_decode,
     fit_prefill,
+    joined,
     mixed_sequence_s,
 )
-from replicas.profile import EngineProfile, StepTime
+from replicas.profile import EngineProfile
 
 FORMULA = (
-    "GPU seconds of a step = base_s + sequence_s·batch + kv_s·Σ kv_tokens, and with any prefill in it + prefill_base_s + "
-    "prefill_sequence_s·batch + prefill_s·new + attention_s·new·context; the host launches a step with "
-    "prefill in prefill_floor_s, above graph_tokens in all in eager_launch_s; front end = frontend_s + "
-    "frontend_s_per_token·prompt + Exp(frontend_jitter_s)"
+    "GPU seconds of a step = base_s + sequence_s·batch + kv_s·Σ kv_tokens, and with any prefill in it + max(0, prefill_base_s + "
+    "prefill_sequence_s·batch + prefill_s·new + attention_s·new·context); the host prepares a step for host_s + "
+    "host_sequence_s·sequences, launches a prefill in prefill_floor_s, or without graphs in eager_launch_s (± launch_spread); "
+    "front end = frontend_s + frontend_s_per_token·prompt, slower by its chunks of frontend_chunk_s each"
 )
 
 
@@ -41,66 +43,65 @@ class SweepFit:
     prefill: PrefillFit
 
 
-def fit_sweeps(data: Calibration) -> SweepFit:
-    decode = fit_decode(data.decode)
-    return SweepFit(decode, fit_prefill(data.prefill, decode.base_s))
+def fit_sweeps(data: Calibration, unfitted: EngineProfile, logged: bool = False) -> SweepFit:
+    """Decode steps, then lone prefills beyond what `unfitted` says of the host and the front end.
+
+    `logged`: the engine, card and model are those of the step log, whose steps count beside the sweeps'.
+    """
+    rows, engine = data.decode, unfitted.engine
+    decode = fit_decode(joined(rows, logged_decode(engine)) if logged else rows)
+    outside_s = unfitted.frontend_s + unfitted.step.host_s + unfitted.step.host_sequence_s
+    return SweepFit(decode, fit_prefill(data.prefill, decode.base_s, outside_s, PREFILL[engine] if logged else None))
 
 
 def profile_of_sweeps(unfitted: EngineProfile, sweeps: SweepFit, saturated_rps: float | None) -> EngineProfile:
-    """`unfitted` with the GPU's work and the quiet front end; without a saturated throughput, mixed steps cost nothing extra."""
+    """`unfitted` with the GPU's work and lone launches; without a saturated throughput, mixed steps cost nothing extra."""
     decode, prefill = sweeps.decode, sweeps.prefill
-    step = StepTime(
+    step = replace(
+        unfitted.step,
         base_s=decode.base_s,
-        prefill_base_s=0.0,
+        prefill_base_s=prefill.intercept_s,
         prefill_s=prefill.prefill_s,
         attention_s=prefill.attention_s,
         sequence_s=decode.sequence_s,
         kv_s=decode.kv_s,
-        prefill_floor_s=max(0.0, prefill.floor_s - prefill.intercept_s),
+        prefill_floor_s=prefill.floor_s,
         prefill_sequence_s=mixed_sequence_s(decode, prefill, saturated_rps) if saturated_rps else 0.0,
-        graph_tokens=unfitted.step.graph_tokens,
     )
-    return replace(unfitted, step=step, frontend_s=prefill.intercept_s, frontend_s_per_token=prefill.token_s)
-
-
-def with_host(profile: EngineProfile, runs: Mapping[str, Run]) -> EngineProfile:
-    """`profile` with launch times and jitter fitted to `runs`."""
-    return fit_host(list(runs.values()), profile).on(profile)
+    return replace(unfitted, step=step, frontend_s_per_token=prefill.token_s)
 
 
 def fit_profile(source: Source, data: Calibration) -> EngineProfile:
-    """The whole fit. Each run's error is given twice: of this profile, and of one whose host was fitted to the other runs."""
-    sweeps = fit_sweeps(data)
-    bare = profile_of_sweeps(source.profile, sweeps, source.saturated_rps)
-    profile = with_host(bare, data.runs)
-    left_out = {name: with_host(bare, {n: r for n, r in data.runs.items() if n != name}) for name in data.runs}
+    """The whole fit; runs other than `source.fitted_run` are predicted unseen."""
+    sweeps = fit_sweeps(data, source.profile, logged=True)
+    profile = profile_of_sweeps(source.profile, sweeps, source.saturated_rps)
+    if source.fitted_run is not None:
+        profile = fit_launch([data.runs[source.fitted_run]], profile)
     return replace(
         profile,
-        provenance={**source.facts, **_provenance(data), "host_fitted_without": _hosts(left_out)},
+        provenance={**source.facts, **_provenance(source, data)},
         fit_error={
-            "sweeps": sweep_errors(data, sweeps) | _batch_errors(data, replace(profile, frontend_jitter_s=0.0)),
-            "runs": {name: run_errors(run, profile, left_out[name]) for name, run in data.runs.items()},
+            "sweeps": sweep_errors(data, sweeps, PREFILL[profile.engine]) | _batch_errors(data, profile),
+            "runs": {name: run_errors(run, profile, name == source.fitted_run) for name, run in data.runs.items()},
         },
     )
 
 
-def sweep_errors(data: Calibration, sweeps: SweepFit) -> dict[str, dict[str, float]]:
-    """Mean, median and worst relative error of each sweep, in the fit and with configurations left out in turn."""
-    rows, base_s = data.prefill, sweeps.decode.base_s
+def sweep_errors(data: Calibration, sweeps: SweepFit, known: tuple[float, float] | None = None) -> dict[str, dict[str, float]]:
+    """Mean, median and worst relative error of each sweep, in the fit and with configurations left out in turn; `known` is
+    what is known of prefills: seconds a step, and a token."""
+    rows, base_s, outside_s = data.prefill, sweeps.decode.base_s, sweeps.prefill.outside_s
     parts = {"prefill": rows.only("prefill_"), "prefix": rows.only("prefix_")}
     errors = {name: sweeps.prefill.seconds(part, base_s) / part.ttft_s - 1.0 for name, part in parts.items()}
-    errors["prefill and prefix, configuration left out"] = cross_validate_prefill(rows, base_s)
+    errors["prefill and prefix, configuration left out"] = cross_validate_prefill(rows, base_s, outside_s, known)
     errors["decode"] = sweeps.decode.seconds(data.decode) / data.decode.step_s - 1.0
     errors["decode, configuration left out"] = cross_validate_decode(data.decode)
     return {name: _summary(values) for name, values in errors.items() if len(values)}
 
 
-def run_errors(run: Run, profile: EngineProfile, left_out: EngineProfile) -> dict[str, Any]:
-    """Quantiles as measured and as predicted; `left_out_error` is that of a profile whose fit has not seen this run."""
-    quantiles = compare(run, profile)
-    for name, row in compare(run, left_out).items():
-        quantiles[name]["left_out_error"] = row["error"]
-    return {"used_in_fit": True, "requests": len(run.sent_s), "quantiles": quantiles}
+def run_errors(run: Run, profile: EngineProfile, used: bool) -> dict[str, Any]:
+    """Quantiles as measured and as predicted; `used` in the fit or not."""
+    return {"used_in_fit": used, "requests": len(run.sent_s), "quantiles": compare(run, profile)}
 
 
 def _batch_errors(data: Calibration, profile: EngineProfile) -> dict[str, Any]:
@@ -116,14 +117,7 @@ def _summary(errors: Floats) -> dict[str, float]:
     return {"n": len(size), "mean": float(size.mean()), "median": float(np.median(size)), "worst": float(size.max())}
 
 
-def _hosts(left_out: Mapping[str, EngineProfile]) -> dict[str, dict[str, float]]:
-    """How far the host's numbers move when a run is left out."""
-    return {
-        name: {"eager_launch_s": p.step.eager_launch_s, "frontend_jitter_s": p.frontend_jitter_s} for name, p in left_out.items()
-    }
-
-
-def _provenance(data: Calibration) -> dict[str, Any]:
+def _provenance(source: Source, data: Calibration) -> dict[str, Any]:
     return {
         "files": list(data.files),
         "rows": {
@@ -135,11 +129,14 @@ def _provenance(data: Calibration) -> dict[str, Any]:
         "dropped": list(data.decode.dropped),
         "formula": FORMULA,
         "fitted_to": {
-            "decode sweep": "base_s, sequence_s, kv_s",
-            "prefill and prefix sweeps": "prefill_s, attention_s, prefill_floor_s, frontend_s, frontend_s_per_token",
-            "saturated throughput": "prefill_sequence_s",
-            "Poisson runs": "eager_launch_s, frontend_jitter_s",
+            "decode sweep and step log": "base_s, sequence_s, kv_s",
+            "prefill and prefix sweeps": "attention_s, prefill_floor_s, frontend_s_per_token",
+            **({"saturated throughput": "prefill_sequence_s"} if source.saturated_rps else {}),
+            **({source.fitted_run: "eager_launch_s"} if source.fitted_run else {}),
+            "step log": "prefill_base_s, prefill_s, host_s, host_sequence_s, launch_spread, frontend_s, frontend_chunk_s"
+            + ("" if source.fitted_run else ", eager_launch_s"),
         },
+        "step_log": FACTS["where"] + ". " + FACTS[source.profile.engine],
     }
 
 

@@ -7,24 +7,31 @@ import numpy as np
 from replicas.engine import Engine
 from replicas.fitting.measurements import Floats, Run
 from replicas.profile import EngineProfile
-from replicas.sequence import Sequence
+from replicas.sequence import Sequence, State
 from workloads.request import Prompt, Segment
 
 QUANTILES = (0.5, 0.9, 0.99)
-DRAWS = 5  # replays with other draws of the front end's jitter, where a profile has one; quantiles are averaged over them
+DRAWS = 5  # replays with other draws of launches and jitter, where a profile has any; quantiles are averaged over them
 FEWEST_FOR_P99 = 1000
 _DRAW_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """Seconds a request, in order of sending. TPOT divides by the tokens after the first (NaN for a single token)."""
+    """Seconds a request, in order of sending. TPOT divides by the tokens after the first (NaN for a single token); all are NaN
+    for one that failed."""
 
     ttft_s: Floats
     tpot_s: Floats
     e2e_s: Floats
 
+    @property
+    def answered(self) -> float:
+        """The share that succeeded."""
+        return float(np.mean(~np.isnan(self.e2e_s)))
+
     def quantile(self, metric: str, q: float) -> float:
+        """Of those that succeeded."""
         return float(np.nanquantile(getattr(self, f"{metric}_s"), q))
 
 
@@ -45,29 +52,51 @@ def measured(run: Run) -> Latencies:
 def simulated(run: Run, profile: EngineProfile, draw: int = 0, at_s: Floats | None = None) -> Answers:
     """The same requests, sent when they were really sent, to one engine of `profile`; raises ValueError if one is refused.
 
-    `draw` selects the front end's jitter; `at_s` are times (ascending) at which waiting and running are read.
+    `draw` selects launches and jitter; `at_s` are times (ascending) at which waiting and running are read.
     """
     engine = Engine(profile)
+    content = range(len(run.sent_s)) if run.content is None else run.content
     sequences = [
-        Sequence(draw * _DRAW_STRIDE + i, Prompt.of((Segment(i, int(prompt)),)), -1 - i, int(output))
-        for i, (prompt, output) in enumerate(zip(run.prompt_tokens, run.output_tokens, strict=True))
+        Sequence(draw * _DRAW_STRIDE + i, Prompt.of((Segment(int(own), int(prompt)),)), -1 - i, int(output))
+        for i, (own, prompt, output) in enumerate(zip(content, run.prompt_tokens, run.output_tokens, strict=True))
     ]
     gauges: list[tuple[int, int]] = []
     looks = list(at_s) if at_s is not None else []
-    for sequence, sent_s in zip(sequences, run.sent_s, strict=True):
-        _wake_until(engine, float(sent_s), looks, gauges)
-        if (status := engine.submit(sequence, float(sent_s))) != 200:
+    for time_s, sends, sequence in _inputs(run, sequences):
+        _wake_until(engine, time_s, looks, gauges)
+        if not sends:
+            if sequence.ended_s is None:
+                engine.cancel(sequence, time_s)
+        elif (status := engine.submit(sequence, time_s)) != 200:
             raise ValueError(f"{run.name}: the engine refused request {sequence.try_id} with {status}")
     _wake_until(engine, float("inf"), looks, gauges)
-    first = np.array([s.first_token_s for s in sequences], dtype=np.float64)
-    last = np.array([s.ended_s for s in sequences], dtype=np.float64)
+    first, last = _heard(run, sequences)
     means = np.array(gauges, dtype=np.float64).mean(axis=0) if gauges else np.full(2, np.nan)
     return Answers(_latencies(run, first, last), float(means[0]), float(means[1]))
 
 
+def _heard(run: Run, sequences: list[Sequence]) -> tuple[Floats, Floats]:
+    """When first and last tokens came; NaN where the client had given up by then."""
+    first = np.array([s.first_token_s for s in sequences], dtype=np.float64)
+    last = np.array([s.ended_s for s in sequences], dtype=np.float64)
+    in_time = np.array([s.state == State.FINISHED for s in sequences])
+    if run.patience_s is not None:
+        in_time &= last <= run.sent_s + run.patience_s
+    return np.where(in_time, first, np.nan), np.where(in_time, last, np.nan)
+
+
+def _inputs(run: Run, sequences: list[Sequence]) -> list[tuple[float, bool, Sequence]]:
+    """When each is sent (True), and when its client would give up (False)."""
+    sends = [(float(at_s), True, sequence) for at_s, sequence in zip(run.sent_s, sequences, strict=True)]
+    if run.patience_s is None:
+        return sends
+    return sorted(sends + [(at_s + run.patience_s, False, sequence) for at_s, _, sequence in sends], key=lambda event: event[0])
+
+
 def predict(run: Run, profile: EngineProfile, draws: int = DRAWS, at_s: Floats | None = None) -> list[Answers]:
-    """Several replays that differ in the front end's jitter; a single one where the profile has none."""
-    return [simulated(run, profile, draw, at_s) for draw in range(draws if profile.frontend_jitter_s else 1)]
+    """Several replays that differ in what is drawn (launches, the front end's jitter); a single one where nothing is."""
+    drawn = profile.step.launch_spread or profile.frontend_jitter_s
+    return [simulated(run, profile, draw, at_s) for draw in range(draws if drawn else 1)]
 
 
 def compare(run: Run, profile: EngineProfile, draws: int = DRAWS) -> dict[str, dict[str, float]]:

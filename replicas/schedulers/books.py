@@ -6,7 +6,7 @@ from replicas.decode_batch import DecodeBatch
 from replicas.prefix_cache import Lease, PrefixCache
 from replicas.profile import EngineProfile
 from replicas.radix_cache import RadixCache
-from replicas.sequence import Sequence, State
+from replicas.sequence import DECODE, PREFILL, QUEUED, Sequence
 
 
 @dataclass(slots=True)
@@ -40,6 +40,7 @@ class Books:
         self.chunks: list[tuple[Sequence, int]] = []  # prefill tokens of the step under way
         self.step = 0
         self.decoded_s = 0.0
+        self.stalled = False  # some that decode have stood still since their latest token
         self.n_waiting = 0
         self.waiting_tokens = 0
         self.gone = 0
@@ -51,7 +52,7 @@ class Books:
         self.n_waiting -= 1
         self.waiting_tokens -= sequence.prompt_tokens
         sequence.lease = lease
-        sequence.state = State.PREFILL
+        sequence.state = PREFILL
         sequence.order = self._n_admissions = self._n_admissions + 1
         sequence.computed = cached
         if not sequence.admitted:
@@ -65,7 +66,7 @@ class Books:
 
     def leave(self, sequence: Sequence) -> None:
         """A running sequence goes, before its end."""
-        if sequence.state == State.DECODE:
+        if sequence.state is DECODE:
             self.batch.leave(sequence, self.step, self.decoded_s)
         else:
             self.prefilling.remove(sequence)
@@ -74,7 +75,7 @@ class Books:
     def requeue(self, sequence: Sequence) -> None:
         """A sequence that has left waits again, to be computed anew: the prompt and what it has generated."""
         self.counters.preemptions += 1
-        sequence.state = State.QUEUED
+        sequence.state = QUEUED
         sequence.target = sequence.prompt_tokens + sequence.generated
         sequence.computed = 0
         self.n_waiting += 1

@@ -3,7 +3,7 @@
 from collections import deque
 
 from replicas.radix_cache import RadixCache
-from replicas.sequence import Sequence, State
+from replicas.sequence import QUEUED, Sequence
 
 MOST_SORTED = 128  # a longer queue is served as it stands
 SHORT_PREFIX_TOKENS = 32  # both of SGLang's thresholds of in-batch prefix caching
@@ -24,7 +24,7 @@ class LongestPrefixFirst:
     def head(self) -> Sequence | None:
         waiting = self._waiting
         while waiting:
-            if waiting[0].state == State.QUEUED:
+            if waiting[0].state is QUEUED:
                 return waiting[0]
             waiting.popleft()
         return None
@@ -33,11 +33,11 @@ class LongestPrefixFirst:
         self._waiting.popleft()
 
     def oldest(self) -> Sequence | None:
-        return min((s for s in self._waiting if s.state == State.QUEUED), key=lambda s: s.arrived_s, default=None)
+        return min((s for s in self._waiting if s.state is QUEUED), key=lambda s: s.arrived_s, default=None)
 
     def sort(self) -> None:
         """Longest cached prefix first; behind all others who shares a prefix that one of them is about to compute."""
-        alive = [s for s in self._waiting if s.state == State.QUEUED]
+        alive = [s for s in self._waiting if s.state is QUEUED]
         if len(alive) <= MOST_SORTED:
             ranks = self._ranks(alive)
             alive.sort(key=ranks.__getitem__)

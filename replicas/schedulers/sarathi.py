@@ -14,7 +14,7 @@ from collections import deque
 from replicas.scheduler_settings import SarathiSettings
 from replicas.schedulers.books import Books
 from replicas.schedulers.scheduler import Scheduler, brought_tokens
-from replicas.sequence import State
+from replicas.sequence import DECODE
 
 
 class SarathiScheduler(Scheduler):
@@ -66,7 +66,7 @@ class SarathiScheduler(Scheduler):
         left = deque(sorted(books.running, key=lambda s: s.arrived_s))
         while left:
             sequence = left.popleft()
-            if sequence.state != State.DECODE:
+            if sequence.state is not DECODE:
                 continue
             while cache.free == 0 and left:
                 self.preempt(left.pop())

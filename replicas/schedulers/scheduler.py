@@ -19,6 +19,7 @@ class Scheduler:
     """
 
     caches_when_computed = False
+    serial_prefills = False  # of two steps with prefills in a row, the second is prepared when the first is over
 
     def __init__(self, books: Books) -> None:
         self.books = books

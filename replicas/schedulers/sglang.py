@@ -12,11 +12,13 @@ queue by longest cached prefix while 128 or fewer wait, and puts those off whose
 compute (in-batch prefix caching). `max_queued` is `--max-queued-requests`: it counts those that wait. Prompt + max_tokens
 beyond the context is refused with 400.
 
-Simplified: no overlap scheduling (there every finish is seen one step late), no mixed chunks, no priorities; a cancelled
-sequence leaves without one more step; refusals happen at submission; the allocator's margin of one page a sequence counts in
-the admission budget only; a chunk that finds no memory waits (as in main; 0.5.15 would fail).
+Simplified: the prefixes of those that wait are not kept from eviction (0.5.23 touches them in every 32nd pass under `fcfs`); no
+overlap scheduling (there every finish is seen one step late), no mixed chunks, no priorities; a cancelled sequence leaves without
+one more step; refusals happen at submission; the allocator's margin of one page a sequence counts in the admission budget only;
+a chunk that finds no memory waits (as in main; 0.5.15 would fail).
 """
 
+from replicas.decode_batch import BudgetedBatch
 from replicas.profile import EngineProfile
 from replicas.radix_cache import RadixCache, RadixLease
 from replicas.scheduler_settings import SglangSettings
@@ -24,13 +26,14 @@ from replicas.schedulers.books import Books
 from replicas.schedulers.prefill_adder import PrefillAdder, Verdict
 from replicas.schedulers.prefix_order import LongestPrefixFirst
 from replicas.schedulers.scheduler import Scheduler, brought_tokens
-from replicas.sequence import Sequence, State
+from replicas.sequence import DECODE, PREFILL, Sequence
 
 
 class SglangScheduler(Scheduler):
     """Settings: `SglangSettings`. Raises ValueError for a pool that one request of full length might never enter."""
 
     caches_when_computed = True
+    serial_prefills = True  # `_apply_war_barrier`: it would overwrite what the first one reads
 
     @staticmethod
     def new_cache(profile: EngineProfile) -> RadixCache:
@@ -48,7 +51,7 @@ class SglangScheduler(Scheduler):
             )
         self._settings = settings
         self._pages: RadixCache = books.cache
-        books.batch.clip_tokens = settings.clip_max_new_tokens
+        books.batch = self._budgets = BudgetedBatch(profile.block_tokens, settings.clip_max_new_tokens)
         if settings.policy == "lpm":
             self.waiting = LongestPrefixFirst(self._pages)
         self._ratio = NewTokenRatio(settings)
@@ -71,7 +74,7 @@ class SglangScheduler(Scheduler):
         books = self.books
         if books.shrunk:  # the last prefill batch, which is looked at right away
             books.shrunk = self._full = False
-        if self._chunked is not None and self._chunked.state != State.PREFILL:  # cancelled
+        if self._chunked is not None and self._chunked.state is not PREFILL:  # cancelled
             self._chunked = None
         if not self.decodes and self._chunked is not None:
             self._full = False  # it was in the last batch, and is not among those that go on to decode
@@ -133,9 +136,8 @@ class SglangScheduler(Scheduler):
         self._take_chunks(adder.added)
 
     def _reserved_tokens(self) -> float:
-        books = self.books
         ratio = 1.0 if self._settings.ignore_eos else self._ratio.now
-        return ratio * books.batch.budget_left(books.step)
+        return ratio * self._budgets.budget_left(self.books.step)
 
     def _continue_chunk(self, adder: PrefillAdder) -> None:
         sequence = self._chunked
@@ -213,7 +215,7 @@ class SglangScheduler(Scheduler):
     def _retract(self) -> None:
         """Free memory for one step; one sequence is always kept, and dropped if it does not fit alone."""
         books, pages = self.books, self._pages
-        decoding = [s for s in books.running if s.state == State.DECODE]
+        decoding = [s for s in books.running if s.state is DECODE]
         progress = {s: s.generated + books.step - s.join_step for s in decoding}
         decoding.sort(key=lambda s: (progress[s], -s.prompt_tokens), reverse=True)
         first = True
@@ -238,7 +240,7 @@ class SglangScheduler(Scheduler):
     def release(self, sequence: Sequence) -> None:
         """What was computed stays in the tree, generated tokens included; the rest of the last page is free."""
         lease = self._lease(sequence)
-        keys, ends = (sequence.path_keys, sequence.path_ends) if sequence.generated else sequence.path()
+        keys, ends = sequence.whole_path() if sequence.generated else sequence.path()
         node = self._pages.insert(lease, keys, ends, sequence.computed)
         self._pages.free += lease.blocks - node.end
         self._pages.unlock(lease.node)

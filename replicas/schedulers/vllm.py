@@ -6,21 +6,19 @@ out a running sequence is preempted and recomputed: the newest (`fcfs`), or the 
 latest arrival (`priority`). In a step that preempted nothing is admitted. Scheduled prefill blocks can be hit at once; the last
 token is always computed. `max_queued` is `--max-num-queued-reqs`: it counts all requests in flight, those that run included.
 
-Simplified: the decodes of a step come before its prefills, so a budget that does not suffice stalls prefills only; under
-`priority`, when the sequence that lacks a block is itself the one preempted, those behind it still run in that step (vLLM ends
-the step there); no speculative decoding, LoRA, encoder inputs or watermark. Steps scheduled ahead are the engine's.
+Under `priority` the sequence that lacks a block may be the one preempted: the step ends there, and those behind stand still.
+
+Simplified: the decodes of a step come before its prefills, so a budget that does not suffice stalls prefills only; a repeated
+prompt of whole blocks holds one block more than vLLM's (its last block is recomputed into a new one, and the old one stays
+pinned); no speculative decoding, LoRA or encoder inputs. Steps scheduled ahead are the engine's.
 """
 
-from typing import TYPE_CHECKING
-
+from replicas.prefix_cache import Lease, PrefixCache
 from replicas.scheduler_settings import VllmSettings
 from replicas.schedulers.books import Books
 from replicas.schedulers.scheduler import Scheduler, brought_tokens
 from replicas.schedulers.waiting import ByPriority, urgency
-from replicas.sequence import Sequence, State
-
-if TYPE_CHECKING:
-    from replicas.prefix_cache import PrefixCache
+from replicas.sequence import DECODE, PREFILL, Sequence
 
 
 class VllmScheduler(Scheduler):
@@ -36,6 +34,8 @@ class VllmScheduler(Scheduler):
         self._whole_prompt = settings.whole_prompt_must_fit
         if self._by_priority:
             self.waiting = ByPriority()
+        self._watermark = int(settings.watermark * self.profile.kv_blocks)
+        self._standing: list[Sequence] = []  # decode, but not in the step under way
         self._blocks: PrefixCache = self._cache
         self._block_tokens, self._max_running = self.profile.block_tokens, self.profile.max_running
 
@@ -50,8 +50,14 @@ class VllmScheduler(Scheduler):
         if self._threshold:
             alone = len(books.running) + books.n_waiting == 1
             self._longest_chunk = self.profile.max_batched_tokens if alone else self._threshold
-        self._take_decode_blocks()
-        if books.prefilling:
+        if self._standing:
+            self._let_go_on()
+        last = self._take_decode_blocks()
+        if last is not None:
+            if not self._stand_still_behind(last):
+                self.compose(now_s)  # a step of nothing takes no time
+                return
+        elif books.prefilling:
             self._continue_prefills()
         self.single = books.counters.preemptions > preemptions
         if self.single and not books.batch.size and not books.chunks:
@@ -74,31 +80,76 @@ class VllmScheduler(Scheduler):
         """Full blocks, generated tokens included, stay in the prefix cache."""
         lease = sequence.lease
         assert lease is not None
-        if sequence.generated:
-            lease.keys, lease.ends = sequence.path_keys, sequence.path_ends
-            self._blocks.fill(lease, sequence.computed)
+        size = self._block_tokens
+        blocks = sequence.computed // size - sequence.prompt_tokens // size
+        if blocks > 0:
+            self._blocks.put(lease, sequence.reply_key, blocks)
         self._blocks.release(lease)
         sequence.lease = None
 
-    def _take_decode_blocks(self) -> None:
-        """Blocks for the tokens that this step's decodes append; preempts while there are too few."""
+    def _take_decode_blocks(self) -> Sequence | None:
+        """Blocks for the tokens that this step's decodes append; preempts while there are too few. Whoever had to go for its own
+        block, where that ends the step."""
         cache, batch, step, taken = self._blocks, self.books.batch, self.books.step, 0
         needed = batch.blocks_at(step)
         if not needed:
-            return
+            return None
         if needed <= cache.free + cache.evictable:
             cache.take(needed)
-            return
+            return None
+        if self._by_priority:
+            return self._take_one_by_one()
         while batch.blocks_at(step) - taken > cache.available:
             taken += cache.available
             cache.take(cache.available)  # the older ones have got theirs before one must go
             self.preempt(self._victim())
         cache.take(batch.blocks_at(step) - taken)
+        return None
+
+    def _take_one_by_one(self) -> Sequence | None:
+        """As `_take_decode_blocks`, in order of admission, for the least urgent of all may be anywhere in it."""
+        books, cache = self.books, self._blocks
+        for sequence in list(books.running):
+            if sequence.state is not DECODE or not books.batch.needs_block(sequence, books.step):
+                continue
+            while not cache.available:
+                victim = self._victim()
+                if victim.order < sequence.order:
+                    self._unschedule(victim)
+                self.preempt(victim)
+                if victim is sequence:
+                    return sequence
+            cache.take(1)
+        return None
+
+    def _stand_still_behind(self, last: Sequence) -> bool:
+        """The decodes behind `last` sit this step out; False, and nothing done, where none is before it."""
+        books = self.books
+        decoding = [s for s in books.running if s.state is DECODE]
+        behind = [s for s in decoding if s.order > last.order]
+        if len(behind) == len(decoding):
+            return False
+        for sequence in behind:
+            books.batch.leave(sequence, books.step, books.decoded_s)
+            sequence.state, sequence.target = PREFILL, sequence.computed + 1  # as vLLM sees it: a token to compute
+            books.prefilling.append(sequence)
+        self._standing = behind
+        return True
+
+    def _let_go_on(self) -> None:
+        """Who has stood still for a step decodes again, unless it was cancelled."""
+        books = self.books
+        for sequence in self._standing:
+            if sequence.state == PREFILL:
+                books.prefilling.remove(sequence)
+                books.batch.join(sequence, books.step)
+        self._standing = []
+        books.stalled = True
 
     def _continue_prefills(self) -> None:
         """Go on with prefills that did not fit into the last step; under `fcfs` without a threshold there is one at most."""
         for sequence in list(self.books.prefilling):
-            if sequence.state != State.PREFILL:  # preempted for an earlier one
+            if sequence.state is not PREFILL:  # preempted for an earlier one
                 continue
             chunk = min(sequence.target - sequence.computed, self._longest_chunk, self._budget())
             if chunk <= 0:
@@ -115,20 +166,24 @@ class VllmScheduler(Scheduler):
         """Move waiting sequences into the batch, in the queue's order, while tokens, places and blocks last."""
         books, cache, size, waiting = self.books, self._blocks, self._block_tokens, self.waiting
         budget = self._budget()
-        while (sequence := waiting.head()) is not None:
+        while books.n_waiting and (sequence := waiting.head()) is not None:
             if budget <= 0 or len(books.running) >= self._max_running:
                 self.blocked = len(books.running) >= self._max_running
                 return
-            keys, ends = sequence.path()
-            brought = brought_tokens(sequence)
-            hit = 0 if brought else cache.match(keys, ends)
-            cached = brought or hit * size
-            chunk = min(sequence.target - cached, self._longest_chunk, budget)
-            blocks = -(-(sequence.target if self._whole_prompt else cached + chunk) // size) - hit
-            if blocks > cache.free and blocks > cache.available - cache.evictable_among(keys, ends, hit):
+            target, (keys, ends) = sequence.target, sequence.path()
+            brought = sequence.stage == "decode" and brought_tokens(sequence)
+            lease = Lease(keys, ends) if brought else cache.find(keys, ends)
+            cached = brought or lease.blocks * size
+            chunk = target - cached
+            if chunk > budget or chunk > self._longest_chunk:
+                chunk = min(budget, self._longest_chunk)
+            blocks = -(-(target if self._whole_prompt else cached + chunk) // size) - lease.blocks
+            if self._watermark and books.running:
+                blocks += self._watermark
+            if blocks > cache.free and blocks > cache.free + cache.evictable - lease.evictable:
                 self.blocked = not self._by_priority  # else an arrival may be the next to be served, and fit
                 return
-            lease = cache.acquire(keys, ends, hit)
+            cache.hold(lease)
             waiting.pop()
             books.enter(sequence, lease, cached)
             self._grow(sequence, chunk)
@@ -148,7 +203,7 @@ class VllmScheduler(Scheduler):
     def _unschedule(self, sequence: Sequence) -> None:
         """A sequence that this step had already scheduled is about to be preempted: its share of the step is free again."""
         books = self.books
-        if sequence.state == State.DECODE:
+        if sequence.state is DECODE:
             if books.batch.needs_block(sequence, books.step):
                 self._blocks.give_back(1)
         else:
@@ -160,11 +215,11 @@ class VllmScheduler(Scheduler):
 
     def _grow(self, sequence: Sequence, chunk: int) -> None:
         """Schedule `chunk` prefill tokens of a sequence in this step; its blocks can be hit from now on."""
-        lease = sequence.lease
+        lease, upto = sequence.lease, sequence.computed + chunk
         assert lease is not None
-        blocks = -(-(sequence.computed + chunk) // self._block_tokens) - lease.blocks
+        blocks = -(-upto // self._block_tokens) - lease.blocks
         if blocks > 0:
             self._blocks.take(blocks)
             lease.blocks += blocks
         self.books.chunks.append((sequence, chunk))
-        self._blocks.fill(lease, sequence.computed + chunk)
+        self._blocks.fill(lease, upto)

@@ -4,7 +4,7 @@ import heapq
 from collections import deque
 from typing import Protocol
 
-from replicas.sequence import Sequence, State
+from replicas.sequence import QUEUED, Sequence
 
 
 class Waiting(Protocol):
@@ -34,13 +34,13 @@ class FirstComeFirstServed:
     def head(self) -> Sequence | None:
         waiting = self._waiting
         while waiting:
-            if waiting[0].state == State.QUEUED:
+            if waiting[0].state is QUEUED:
                 return waiting[0]
             waiting.popleft()
         return None
 
     def oldest(self) -> Sequence | None:
-        return next((s for s in self._waiting if s.state == State.QUEUED), None)
+        return next((s for s in self._waiting if s.state is QUEUED), None)
 
 
 class ByPriority:
@@ -57,7 +57,7 @@ class ByPriority:
     def head(self) -> Sequence | None:
         heap = self._heap
         while heap:
-            if heap[0][-1].state == State.QUEUED:
+            if heap[0][-1].state is QUEUED:
                 return heap[0][-1]
             heapq.heappop(heap)
         return None
@@ -66,7 +66,7 @@ class ByPriority:
         heapq.heappop(self._heap)
 
     def oldest(self) -> Sequence | None:
-        alive = [entry[-1] for entry in self._heap if entry[-1].state == State.QUEUED]
+        alive = [entry[-1] for entry in self._heap if entry[-1].state is QUEUED]
         return min(alive, key=lambda s: s.arrived_s, default=None)
 
 

@@ -15,6 +15,7 @@ from replicas.served.connection import Connection
 from replicas.served.made_up import Ids
 from replicas.served.stop import Stop
 from replicas.served.tokens import Tokens
+from replicas.served.watch import Watch
 
 DONE = b"data: [DONE]\n\n"
 
@@ -27,6 +28,7 @@ class Choice:
         "connection",
         "cut",
         "encoded",
+        "ended_s",
         "failed",
         "first_s",
         "frame",
@@ -34,6 +36,8 @@ class Choice:
         "index",
         "over",
         "plain",
+        "said",
+        "scheduled_s",
         "sent",
         "sequence",
         "stop",
@@ -51,7 +55,10 @@ class Choice:
         self.cut = None if stop is None else stop.characters
         self.streaming = answer.ask.stream
         self.submitted_s = now_s
+        self.scheduled_s: float | None = None
         self.first_s: float | None = None
+        self.ended_s: float | None = None
+        self.said = ""  # where each chunk repeats it all
         self.sent = self.text_sent = 0
         self.over = self.failed = False
         self.connection, self.write, self.encoded = answer.connection, answer.connection.writer(), answer.encoded
@@ -78,7 +85,7 @@ class Choice:
         self.sent = generated
 
     def on_end(self, now_s: float) -> None:
-        self.over = True
+        self.over, self.ended_s = True, now_s
         self.failed = self.sequence.state != State.FINISHED
         self.answer.on_end(self, now_s)
 
@@ -114,17 +121,17 @@ class Answer:
         model: str,
         request_id: str,
         prompts: tuple[Ids, ...],
-        watch: "Watch",
+        watch: Watch,
     ) -> None:
         self.ask, self.tokens = ask, tokens
         self.choices: list[Choice] = []
         self.encoded: dict[int, bytes] = {}  # words as they go over the wire
         self.connection, self._watch, self._prompts = connection, watch, prompts
-        self._id, self._model, self._created = request_id, model, int(time.time())
+        self.request_id, self._model, self._created = request_id, model, int(time.time())
         self._open = True
         kind = "chat.completion" if ask.chat else "text_completion"
         self._object = f"{kind}.chunk" if ask.chat and ask.stream else kind
-        head = {"id": self._id, "object": self._object, "created": self._created, "model": model}
+        head = {"id": self.request_id, "object": self._object, "created": self._created, "model": model}
         self._begun = False
         self._head = f"data: {json.dumps(head, separators=(',', ':'))[:-1]},"
         self._closing = '"finish_reason":null}]}\n\n'
@@ -146,16 +153,16 @@ class Answer:
             self._watch.fail(self, ApiError(choice.sequence.status, "The request was dropped by the engine."))
         elif not self.ask.stream:
             if all(c.over for c in self.choices):
-                self._open = False
                 self.connection.respond(200, json.dumps(self._whole()).encode())
+                self._close()
         elif self.connection.reading:
             self._end_choice(choice)
 
     # What the connection tells ----------------------------------------------------------------------------------------
 
     def on_gone(self) -> None:
-        self._open = False
         self._watch.on_gone(self)
+        self._close()
 
     def on_reading(self) -> None:
         """The client reads again: it gets all that came meanwhile, in one chunk a choice."""
@@ -171,13 +178,18 @@ class Answer:
 
     def refuse(self, error: dict[str, Any], status: int) -> None:
         """The engine would not take it, or lost it. A stream is refused inside itself: HTTP 200, an error event, the end."""
-        self._open = False
         body = json.dumps(error).encode()
-        if not self.ask.stream:
+        if self.ask.stream:
+            frame = self.connection.frame
+            self.connection.end_stream(self._begin() + frame(b"data: " + body + b"\n\n") + frame(DONE))
+        else:
             self.connection.respond(status, body)
-            return
-        frame = self.connection.frame
-        self.connection.end_stream(self._begin() + frame(b"data: " + body + b"\n\n") + frame(DONE))
+        self._close()
+
+    def _close(self) -> None:
+        """It is over, and leaves no cycles for the garbage collector."""
+        self._open = False
+        self.choices.clear()
 
     def _end_choice(self, choice: Choice) -> None:
         """The last tokens of a choice, and the end of the stream with the last choice."""
@@ -187,12 +199,12 @@ class Answer:
         if any(c.sent < c.sequence.generated or not c.over for c in self.choices):
             self.connection.write(data)
             return
-        self._open = False
         frame = self.connection.frame
         if self.ask.with_usage:
             event = f'{self._head}"choices":[],"usage":{json.dumps(self._usage())}}}\n\n'
             data += frame(event.encode())
         self.connection.end_stream(data + frame(DONE))
+        self._close()
 
     # Chunks -----------------------------------------------------------------------------------------------------------
 
@@ -250,9 +262,9 @@ class Answer:
             "prompt_tokens_details": details,
         }
 
-    def _whole(self) -> dict[str, Any]:
+    def _whole(self) -> Any:
         return {
-            "id": self._id,
+            "id": self.request_id,
             "object": self._object,
             "created": self._created,
             "model": self._model,
@@ -269,22 +281,3 @@ class Answer:
         reason = choice.stop.reason if choice.stop is not None else None
         ends = {"logprobs": None, "finish_reason": choice.finish_reason, "stop_reason": reason}
         return {"index": choice.index, **content, **ends, **ids}
-
-
-class Watch:
-    """What a replica does for its answers: books, cancellations, late tokens. All parts are called by `Answer` alone."""
-
-    def on_first_token(self, choice: Choice) -> None:
-        raise NotImplementedError
-
-    def on_end(self, choice: Choice, now_s: float) -> None:
-        raise NotImplementedError
-
-    def on_gone(self, answer: Answer) -> None:
-        raise NotImplementedError
-
-    def catch_up(self, choice: Choice) -> None:
-        raise NotImplementedError
-
-    def fail(self, answer: Answer, error: ApiError) -> None:
-        raise NotImplementedError

@@ -21,7 +21,8 @@ _ABSENT = ("echo", "suffix", "logprobs", "prompt_logprobs", "top_logprobs", "use
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """`max_tokens` None: as many as the context holds. `stop` holds texts and `stop_ids` tokens that end a reply."""
+    """`max_tokens` None: as many as the context holds. `stop` holds texts and `stop_ids` tokens that end a reply. `listed`: the
+    prompts came in a list, and so does what is answered."""
 
     chat: bool
     model: str | None
@@ -37,20 +38,21 @@ class Ask:
     with_ids: bool
     stage: Stage
     priority: int
+    listed: bool = False
 
 
 def read_completion(body: dict[str, Any], tokens: Tokens) -> Ask:
     """Of `/v1/completions`; ApiError 400 names the field and what is wrong with it."""
-    prompts = tuple(_ids(prompt, tokens) for prompt in _prompts(body.get("prompt")))
-    given = _number(body, "max_tokens", 1)
+    prompts = tuple(ids_of(prompt, tokens) for prompt in _prompts(body.get("prompt")))
+    given = number(body, "max_tokens", 1)
     return _ask(body, False, prompts, DEFAULT_COMPLETION_TOKENS if given is None else given)
 
 
 def read_chat(body: dict[str, Any], tokens: Tokens) -> Ask:
     """Of `/v1/chat/completions`."""
-    ids = _ids(tokens.encode(chat_text(body.get("messages"), tokens), False), tokens)
-    given = _number(body, "max_completion_tokens", 1)
-    return _ask(body, True, (ids,), _number(body, "max_tokens", 1) if given is None else given)
+    ids = ids_of(tokens.encode(chat_text(body.get("messages"), tokens), False), tokens)
+    given = number(body, "max_completion_tokens", 1)
+    return _ask(body, True, (ids,), number(body, "max_tokens", 1) if given is None else given)
 
 
 def chat_text(messages: object, tokens: Tokens) -> str:
@@ -64,15 +66,15 @@ def chat_text(messages: object, tokens: Tokens) -> str:
 
 
 def _ask(body: dict[str, Any], chat: bool, prompts: tuple[Ids, ...], max_tokens: int | None) -> Ask:
-    n = _number(body, "n", None)
+    n = number(body, "n", None)
     if n is not None and n < 1:
         raise ApiError(400, f"n must be at least 1, got {n}.")
-    if (n or 1) > 1 or (_number(body, "best_of", 1) or 1) > 1:
+    if (n or 1) > 1 or (number(body, "best_of", 1) or 1) > 1:
         raise ApiError(400, f"n and best_of must be 1 here, got n = {n}: a simulated model has one answer to a prompt.")
     for name in _ABSENT:
         if body.get(name) not in (None, False, 0, "") and not (chat and name == "top_logprobs" and not body.get("logprobs")):
             raise ApiError(400, f"{name} is not supported by a simulated engine.", param=name)
-    min_tokens = _number(body, "min_tokens", 0) or 0
+    min_tokens = number(body, "min_tokens", 0) or 0
     if max_tokens is not None and min_tokens > max_tokens:
         raise ApiError(400, f"min_tokens must be less than or equal to max_tokens={max_tokens}, got {min_tokens}.")
     stream, options = bool(body.get("stream")), body.get("stream_options")
@@ -81,19 +83,19 @@ def _ask(body: dict[str, Any], chat: bool, prompts: tuple[Ids, ...], max_tokens:
     options = options or {}
     return Ask(
         chat=chat,
-        model=_typed(body, "model", str, "a text"),
+        model=typed(body, "model", str, "a text"),
         prompts=prompts,
         max_tokens=max_tokens,
         min_tokens=min_tokens,
-        stop=_stops(body.get("stop")),
-        stop_ids=frozenset(_whole(body.get("stop_token_ids") or [], "stop_token_ids")),
+        stop=stops(body.get("stop")),
+        stop_ids=frozenset(whole_numbers(body.get("stop_token_ids") or [], "stop_token_ids")),
         keeps_stop=bool(body.get("include_stop_str_in_output")),
         stream=stream,
         with_usage=bool(options.get("include_usage")),
         usage_always=bool(options.get("include_usage") and options.get("continuous_usage_stats")),
         with_ids=bool(body.get("return_token_ids")),
         stage=_stage(body),
-        priority=_number(body, "priority", None) or 0,
+        priority=number(body, "priority", None) or 0,
     )
 
 
@@ -112,7 +114,7 @@ def _prompts(prompt: object) -> list[str | list[int]]:
     raise ApiError(400, allowed, param="prompt")
 
 
-def _ids(prompt: str | list[int], tokens: Tokens) -> Ids:
+def ids_of(prompt: str | list[int], tokens: Tokens) -> Ids:
     if isinstance(prompt, str):
         prompt = tokens.encode(prompt, True)
     if not prompt:
@@ -147,7 +149,7 @@ def _part(part: object, i: int) -> str:
     raise ApiError(400, f"messages[{i}].content: this model reads text parts only", param="messages")
 
 
-def _number(body: dict[str, Any], name: str, least: int | None) -> int | None:
+def number(body: dict[str, Any], name: str, least: int | None) -> int | None:
     value = body.get(name)
     if value is None:
         return None
@@ -158,21 +160,21 @@ def _number(body: dict[str, Any], name: str, least: int | None) -> int | None:
     return value
 
 
-def _typed(body: dict[str, Any], name: str, kind: type, allowed: str) -> Any:
+def typed(body: dict[str, Any], name: str, kind: type, allowed: str) -> Any:
     value = body.get(name)
     if value is not None and not isinstance(value, kind):
         raise ApiError(400, f"{name} must be {allowed}, got {repr(value)[:40]}.", param=name)
     return value
 
 
-def _stops(stop: object) -> tuple[str, ...]:
+def stops(stop: object) -> tuple[str, ...]:
     stops = [stop] if isinstance(stop, str) else stop or []
     if not isinstance(stops, list) or not all(isinstance(s, str) and s for s in stops):
         raise ApiError(400, "stop: a text or a list of texts is required, and none may be empty", param="stop")
     return tuple(stops)
 
 
-def _whole(values: object, name: str) -> list[int]:
+def whole_numbers(values: object, name: str) -> list[int]:
     if not isinstance(values, list) or not all(isinstance(v, int) for v in values):
         raise ApiError(400, f"{name}: a list of whole numbers is required", param=name)
     return values
@@ -180,7 +182,7 @@ def _whole(values: object, name: str) -> list[int]:
 
 def _stage(body: dict[str, Any]) -> Stage:
     """Which half of a prefill/decode pair this is, as vLLM's KV connectors are told."""
-    transfer = _typed(body, "kv_transfer_params", dict, "an object") or {}
+    transfer = typed(body, "kv_transfer_params", dict, "an object") or {}
     if transfer.get("do_remote_decode"):
         return "prefill"
     return "decode" if transfer.get("do_remote_prefill") else "serve"

@@ -82,7 +82,8 @@ class Connection(asyncio.Protocol):
         self._next()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
+        vars(self._transport).pop("_read_ready_cb", None)  # asyncio's transports refer to themselves
+        self._transport = self._parser = None  # nor any other cycle for the garbage collector
         self._stop_idle()
         self._waiting.clear()
         responder, self.responder = self.responder, None

@@ -14,20 +14,23 @@ from typing import Any
 from replicas.engine import Engine
 from replicas.profile import EngineProfile
 from replicas.sequence import Sequence
-from replicas.served.answer import Answer, Choice, Watch
+from replicas.served.answer import Answer, Choice
 from replicas.served.api_error import ApiError
-from replicas.served.ask import Ask, Reader, read_chat, read_completion
+from replicas.served.ask import Ask
 from replicas.served.connection import Connection, HttpRequest, Limits
 from replicas.served.dialects.dialect import Dialect, bad_json
 from replicas.served.dialects.sglang import Sglang
 from replicas.served.dialects.vllm import Vllm
 from replicas.served.endpoints import Endpoints
+from replicas.served.entries import Entry, entries_of
 from replicas.served.faults import Fault
 from replicas.served.made_up import Ids, reply_seed
 from replicas.served.stop import find_stop
 from replicas.served.token_tree import TokenTree, chunk_tokens
 from replicas.served.tokens import LetterTokens, Tokens
+from replicas.served.turns import Turns
 from replicas.served.wall_clock import WallClock
+from replicas.served.watch import Watch
 
 DIALECTS: dict[str, Callable[[], Dialect]] = {"vllm": Vllm, "sglang": Sglang}
 _BACKLOG = 4096
@@ -37,7 +40,8 @@ _DEAD = "EngineCore encountered an issue. See stack trace (above) for the root c
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How a replica is served. `model` None: the profile's name; `port` 0: any free one; `admin`: `POST /fault` exists."""
+    """How a replica is served. `model` None: the profile's name; `port` 0: any free one; `admin`: `POST /fault` exists;
+    `turns` is shared by the replicas of an event loop."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -47,6 +51,7 @@ class Serving:
     api_key: str | None = None
     admin: bool = False
     limits: Limits = field(default_factory=Limits)
+    turns: Turns = field(default_factory=Turns)
 
     def dialect(self) -> Dialect:
         if self.flavour not in DIALECTS:
@@ -61,13 +66,14 @@ class ServedReplica(Watch):
         self.profile, self.serving = profile, serving or Serving()
         self.dialect = self.serving.dialect()
         self.model = self.serving.model or profile.name
-        self.meter = self.dialect.meter()
+        self.meter = self.dialect.meter(profile.context_tokens)
         self.port = self.serving.port
         self.draining = False
-        self.clock = WallClock(profile, epoch_s, self.meter.lag_s)
+        self.clock = WallClock(profile, epoch_s, self.meter.lag_s, self.serving.turns)
         chunk = chunk_tokens(profile.block_tokens, profile.kv_blocks)
         self._tree = TokenTree(chunk, 2 * profile.kv_blocks * profile.block_tokens)
         self._encoded: dict[int, bytes] = {}
+        self._entries = entries_of(self.dialect)
         self._endpoints = Endpoints(self)
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
@@ -131,14 +137,13 @@ class ServedReplica(Watch):
     def _answer(self, connection: Connection, request: HttpRequest) -> None:
         try:
             self._check_key(request)
-            if request.path == "/v1/completions" and request.method == "POST":
-                self._complete(connection, request, read_completion)
-            elif request.path == "/v1/chat/completions" and request.method == "POST":
-                self._complete(connection, request, read_chat)
+            entry = self._entries.get(request.path) if request.method == "POST" else None
+            if entry is not None:
+                self._complete(connection, request, entry)
             else:
                 self._endpoints.answer(connection, request)
         except ApiError as error:
-            connection.respond(error.status, json.dumps(self.dialect.error(error)).encode())
+            connection.respond(error.status, json.dumps(self.dialect.error(error, request.path)).encode())
         except Exception as error:  # a fault of ours: told to the client and to whoever reads the log, and the server lives on
             asyncio.get_running_loop().call_exception_handler({"message": f"{request.method} {request.path}", "exception": error})
             connection.respond(500, json.dumps(self.dialect.error(ApiError(500, f"{type(error).__name__}: {error}"))).encode())
@@ -167,14 +172,12 @@ class ServedReplica(Watch):
             if not hmac.compare_digest(given.encode(), f"Bearer {key}".encode()):
                 raise ApiError(401, "Unauthorized")
 
-    def _complete(self, connection: Connection, request: HttpRequest, read: Reader) -> None:
+    def _complete(self, connection: Connection, request: HttpRequest, entry: Entry) -> None:
         body = self.read_json(request)
         self.check_model(body["model"] if isinstance(body.get("model"), str) else None)
-        ask = read(body, self.serving.tokens)
-        request_id = request.headers.get("x-request-id") or uuid.uuid4().hex
-        prefix = "chatcmpl" if ask.chat else "cmpl"
-        model = ask.model or self.model
-        answer = Answer(ask, connection, self.serving.tokens, model, f"{prefix}-{request_id}", ask.prompts, self)
+        ask = entry.read(body, self.serving.tokens)
+        request_id = entry.prefix + (request.headers.get("x-request-id") or uuid.uuid4().hex)
+        answer = entry.answer(ask, connection, self.serving.tokens, ask.model or self.model, request_id, ask.prompts, self)
         answer.encoded = self._encoded
         answer.choices = [self._choice(answer, i, prompt) for i, prompt in enumerate(ask.prompts)]
         connection.responder = answer
@@ -200,7 +203,8 @@ class ServedReplica(Watch):
         return Choice(answer, index, sequence, reply, stop, self.clock.now_s())
 
     def _transfer_s(self, ask: Ask, sequence: Sequence) -> float:
-        """Seconds that the KV of the decode half of a pair is still under way."""
+        """Seconds that the KV of the decode half of a pair is still under way. Nothing tells the replica that prefilled when it
+        has come: with `kv_pin_timeout_s` a served prefill's KV is kept for all of that time."""
         return self.profile.kv_transfer_s(sequence.prompt_tokens) if ask.stage == "decode" else 0.0
 
     def _refuse(self, answer: Answer, error: ApiError) -> None:
@@ -210,12 +214,11 @@ class ServedReplica(Watch):
     # What its answers tell it -----------------------------------------------------------------------------------------
 
     def on_first_token(self, choice: Choice) -> None:
-        assert choice.first_s is not None
-        self.meter.on_first_token(choice.sequence, choice.submitted_s, choice.first_s)
+        self.meter.on_first_token(choice.sequence, choice)
 
     def on_end(self, choice: Choice, now_s: float) -> None:
         reason = "error" if choice.failed else choice.finish_reason
-        self.meter.on_end(choice.sequence, reason, choice.submitted_s, choice.first_s, now_s)
+        self.meter.on_end(choice.sequence, reason, choice, now_s)
 
     def on_gone(self, answer: Answer) -> None:
         for choice in answer.choices:

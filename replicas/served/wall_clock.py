@@ -1,29 +1,28 @@
 """Runs one engine by the event loop's clock, and says which tokens are out when. It knows no HTTP and no text.
 
-One timer an engine: at the end of each step while anybody wants tokens as they come, else at the engine's next event. A late
-timer does not bend the engine's time line: what was due by now is done at the times it was due. Event loops ring up to a
-millisecond late, and the chunks of one step leave one after another: so the timer is set early by half of both.
+It is rung at the end of each step while anybody wants tokens as they come, else at the engine's next event, or a little earlier
+(`Turns` says why). A late timer does not bend the engine's time line: what was due by now is done at the times it was due.
 """
 
 import asyncio
 from typing import Protocol
 
 from replicas.engine import Engine
-from replicas.jump import Jump
 from replicas.profile import EngineProfile
 from replicas.sequence import Sequence, State
+from replicas.served.turns import INF, Turns
 
-INF = float("inf")
 _ROUNDING_S = 1e-9  # a step that ends now has ended
-_EARLY_S, _EARLY_PER_STREAM_S, _MOST_EARLY_S = 0.0005, 5e-6, 0.002
+_CHUNK_S, _NEWS = 1e-5, 0.05  # what a chunk takes at first; the weight of the latest step in what is known of it
 
 
 class Listener(Protocol):
     """Who waits for a sequence. `streaming`: it wants every token, not only the end; `sent` counts those that it was told of,
-    `first_s` is when it heard of the first."""
+    `scheduled_s` is when the engine took the sequence up, `first_s` when its first token was due."""
 
     streaming: bool
     sent: int
+    scheduled_s: float | None
     first_s: float | None
 
     def on_first_token(self, now_s: float) -> None: ...
@@ -47,18 +46,17 @@ class WallClock:
     The own time runs at `speed` (1; slower or 0 in a fault), so a paused engine stands still wherever it is.
     """
 
-    def __init__(self, profile: EngineProfile, epoch_s: float, lags: LagMeter) -> None:
+    def __init__(self, profile: EngineProfile, epoch_s: float, lags: LagMeter, turns: Turns) -> None:
         self.engine = Engine(profile)
-        self._lags = lags
+        self._lags, self._turns = lags, turns
         self._loop = asyncio.get_running_loop()
         self._epoch_s = epoch_s
         self._speed, self._anchor_s, self._anchor_own_s = 1.0, 0.0, 0.0
         self._listeners: dict[Sequence, Listener] = {}
         self._streaming: dict[Sequence, Listener] = {}
         self._own_s = 0.0  # the latest own time that the engine has heard of
-        self._due_s = INF  # what is next to do; the timer rings `_early_s` before
-        self._early_s = _EARLY_S
-        self._timer: asyncio.TimerHandle | None = None
+        self._due_s = INF  # what is next to do
+        self._chunk_s = _CHUNK_S
 
     def now_s(self) -> float:
         return self._loop.time() - self._epoch_s
@@ -119,24 +117,30 @@ class WallClock:
 
     def stop(self) -> None:
         """No more steps: the replica is going."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._turns.set(self, INF, 0.0)
 
     # Time passes ------------------------------------------------------------------------------------------------------
 
+    def ring(self) -> None:
+        """Its turn has come: what is due next is due now."""
+        self._catch_up(max(self.now_s(), self._due_s))
+
     def catch_up(self) -> None:
         """Do what was due by now, and tell those who wait."""
-        now_s, due_s, engine = self.now_s(), self._due_s, self.engine
-        if now_s < due_s - self._early_s:
-            return
-        now_s = max(now_s, due_s)
+        now_s = self.now_s()
+        if now_s >= self._due_s:
+            self._catch_up(now_s)
+
+    def _catch_up(self, now_s: float) -> None:
+        due_s, engine = self._due_s, self.engine
         own_s = self._own_s = max(self._own_s, self._anchor_own_s + (now_s - self._anchor_s) * self._speed)
         over: list[tuple[float, Listener]] = []
         while (event_s := engine.next_s) <= own_s + _ROUNDING_S:
             at_s = self._anchor_s + (event_s - self._anchor_own_s) / self._speed
             for sequence in engine.on_wake(event_s):
                 self._note(sequence, at_s, over)
+            if engine.prefills:
+                self._note_scheduled(at_s)
         self._tell_tokens(own_s + _ROUNDING_S, due_s)
         self._set_timer()
         for at_s, listener in over:
@@ -148,6 +152,7 @@ class WallClock:
         """Tell all that stream what is out by the engine's own `own_s`. All that decode have made the same steps since they
         joined, so the engine is asked once."""
         time, due_at_s = self._loop.time, due_s + self._epoch_s
+        began_s = time()
         steps: int | None = None
         lags: list[float] = []
         for sequence, listener in self._streaming.items():
@@ -159,7 +164,18 @@ class WallClock:
             if tokens > listener.sent:
                 listener.on_tokens(tokens)
                 lags.append(abs(time() - due_at_s))
-        self._lags.observe_all(lags)
+        if lags:
+            self._lags.observe_all(lags)
+            now_s = time()
+            if len(lags) > len(self._streaming) / 2:
+                self._chunk_s += _NEWS * ((now_s - began_s) / len(lags) - self._chunk_s)
+                self._turns.note((began_s + now_s) / 2 - due_at_s)
+
+    def _note_scheduled(self, at_s: float) -> None:
+        for sequence, _ in self.engine.prefills:
+            listener = self._listeners.get(sequence)
+            if listener is not None and listener.scheduled_s is None:
+                listener.scheduled_s = at_s
 
     def _note(self, sequence: Sequence, at_s: float, over: list[tuple[float, Listener]]) -> None:
         """Something happened to a sequence at `at_s` of the clock."""
@@ -175,30 +191,17 @@ class WallClock:
             self._streaming.pop(sequence, None)
             over.append((at_s, listener))
 
-    def _next_own_s(self) -> float:
-        """When something is next to do: a step ends that somebody wants to hear of, or the engine wakes."""
-        engine = self.engine
-        jump = engine._jump
-        if not self._streaming or jump is None or jump.steps == 1:
-            return engine.next_s
-        over = jump.steps_by(self.own_s() + _ROUNDING_S)
-        return min(engine.next_s, Jump(jump.began_s, over + 1, jump.first_s, jump.slope_s).end_s)
-
     def _set_timer(self) -> None:
-        own_s = self._next_own_s()
+        """Something is next to do when a step ends that somebody wants to hear of, or when the engine wakes."""
+        engine, jump, chunks = self.engine, self.engine.jump, len(self._streaming)
+        own_s = engine.next_s
+        if chunks and jump is not None:
+            done = jump.steps_by(self.own_s() + _ROUNDING_S) if jump.steps > 1 else 0
+            step_s = jump.step_end_s(min(done + 1, jump.steps))
+            if own_s < step_s - _ROUNDING_S:
+                chunks = 0  # it wakes within a step: no tokens
+            else:
+                own_s = step_s
         due_s = self._anchor_s + (own_s - self._anchor_own_s) / self._speed if self._speed and own_s < INF else INF
-        if due_s == self._due_s and self._timer is not None:
-            return
         self._due_s = due_s
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if due_s < INF:
-            self._early_s = min(_MOST_EARLY_S, _EARLY_S + _EARLY_PER_STREAM_S * len(self._streaming))
-            self._timer = self._loop.call_at(self._epoch_s + due_s - self._early_s, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self.catch_up()
-        if self._timer is None:
-            self._set_timer()  # the clock's rounding: it rang a moment early
+        self._turns.set(self, self._epoch_s + due_s, self._chunk_s * chunks)

@@ -34,9 +34,13 @@ class PdStage:
         self._given: dict[int, int] = {}  # rid → the replica that shows it in flight
         self._decisions = Prebuilt(role)
 
-    def shown(self, view: ReplicaView, now_s: float) -> ReplicaView:
-        """What the policy sees of a replica of this role."""
-        return self._shown.get(view.replica_id) or self._meet(view, now_s)
+    def shown(self, views: Sequence[ReplicaView], now_s: float) -> list[ReplicaView]:
+        """What the policy sees of replicas of this role."""
+        shown = self._shown
+        new = [view for view in views if view.replica_id not in shown]
+        if new:
+            self._meet(new, now_s)
+        return [shown[view.replica_id] for view in views]
 
     def choose(self, request: RoutedRequest, shown: Sequence[ReplicaView], now_s: float) -> Decision:
         return self.policy.choose(request, shown, now_s)
@@ -60,7 +64,7 @@ class PdStage:
     def observed(self, view: ReplicaView, now_s: float) -> None:
         if view.replica_id not in self._pool:
             return  # it has left, and ends what is under way there
-        shown = self.shown(view, now_s)
+        shown = self.shown([view], now_s)[0]
         shown.waiting, shown.running, shown.kv_used, shown.observed_s = view.waiting, view.running, view.kv_used, view.observed_s
         self.policy.on_observation(shown, now_s)
 
@@ -82,11 +86,11 @@ class PdStage:
     def wake(self, now_s: float) -> tuple[int, ...]:
         return self.policy.on_wake(now_s) if self.policy.next_wake_s() <= now_s else ()
 
-    def _meet(self, view: ReplicaView, now_s: float) -> ReplicaView:
-        shown = view if self._role == "prefill" else replace(view, in_flight=0, in_flight_tokens=0)
-        self._shown[view.replica_id] = shown
+    def _meet(self, views: Sequence[ReplicaView], now_s: float) -> None:
+        for view in views:
+            shown = view if self._role == "prefill" else replace(view, in_flight=0, in_flight_tokens=0)
+            self._shown[view.replica_id] = shown
         self._tell(now_s)
-        return shown
 
     def _tell(self, now_s: float) -> None:
         self._decisions.keep(self._shown)

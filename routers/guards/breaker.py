@@ -1,6 +1,7 @@
 """`breaker`: hides a replica after a row of failures, and lets it back by steps. It does not know why it failed."""
 
 from dataclasses import dataclass
+from math import inf
 
 from routers.guard import Guard, GuardContext, TryEnd
 from routers.limits.places import Places
@@ -47,6 +48,7 @@ class BreakerGuard(Guard):
         self._failures: dict[int, int] = {}
         self._successes: dict[int, int] = {}
         self._open_until_s: dict[int, float] = {}
+        self._next_s = inf  # when the first of them is half-open
         self._half_open: set[int] = set()
         self._pool: frozenset[int] | None = None  # None: as it was at the start
         self._places = Places() if self._settings.half_open_tries is not None else None
@@ -59,10 +61,9 @@ class BreakerGuard(Guard):
         return "open" if replica_id in self._open_until_s else "closed"
 
     def admits(self, replica_id: int, now_s: float) -> bool:
-        if self._open_until_s:
-            if now_s < self._open_until_s.get(replica_id, now_s):
-                return False
-            self._pass_time(now_s)
+        self._pass_time(now_s)
+        if replica_id in self._open_until_s:
+            return False
         most = self._settings.half_open_tries
         return most is None or self._places is None or replica_id not in self._half_open or self._places.at(replica_id) < most
 
@@ -95,9 +96,10 @@ class BreakerGuard(Guard):
             for replica_id in [i for i in known if i not in replica_ids]:
                 del known[replica_id]
         self._half_open.intersection_update(replica_ids)
+        self._next_s = min(self._open_until_s.values(), default=inf)
 
     def next_wake_s(self) -> float:
-        return min(self._open_until_s.values()) if self._open_until_s else float("inf")
+        return self._next_s
 
     def on_wake(self, now_s: float) -> None:
         self._pass_time(now_s)
@@ -124,11 +126,13 @@ class BreakerGuard(Guard):
         if replica_id in self._half_open or self._failures[replica_id] >= self._settings.failures:
             self._half_open.discard(replica_id)
             self._open_until_s[replica_id] = now_s + self._settings.open_s
+            self._next_s = min(self._next_s, now_s + self._settings.open_s)
 
     def _pass_time(self, now_s: float) -> None:
-        if not self._open_until_s:
+        if now_s < self._next_s:
             return
         for replica_id in [i for i, until_s in self._open_until_s.items() if until_s <= now_s]:
             del self._open_until_s[replica_id]
             self._half_open.add(replica_id)
             self._failures[replica_id] = self._successes[replica_id] = 0
+        self._next_s = min(self._open_until_s.values(), default=inf)

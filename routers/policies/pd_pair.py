@@ -56,8 +56,8 @@ class PdPair(Policy):
     def by_role(self, replicas: Sequence[ReplicaView], now_s: float) -> tuple[list[ReplicaView], list[ReplicaView]]:
         """The prefill and the decode replicas among these, as their policies see them."""
         return (
-            [self._prefill.shown(v, now_s) for v in replicas if v.role == "prefill"],
-            [self._decode.shown(v, now_s) for v in replicas if v.role == "decode"],
+            self._prefill.shown([v for v in replicas if v.role == "prefill"], now_s),
+            self._decode.shown([v for v in replicas if v.role == "decode"], now_s),
         )
 
     def pair(self, request: RoutedRequest, prefill: Sequence[ReplicaView], decode: Decision, now_s: float) -> Decision:

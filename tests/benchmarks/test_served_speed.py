@@ -1,8 +1,8 @@
 """The served replica's speed: 1,000 concurrent streams at 200 requests a second, and how late their chunks are.
 
-The processes of a shared machine wait for each other, and that is no lag of the server's: where they may, server and client run
-with real-time priority (half of a core each, for some 25 s); the time that the server waited for a processor is printed, and
-when that is more than 1% the lag is not judged.
+The processes of a shared machine wait for each other, and that is no lag of the server's: server and client have a core each
+and, where they may, real-time priority (half of a core each, for some 25 s); the time that the server waited for a processor is
+printed, and when that is more than 1% the lag is not judged.
 """
 
 import json
@@ -56,7 +56,7 @@ def lags(urls: list[str]) -> dict[float, float]:
 def slow_profile(tmp_path: Path) -> Path:
     """The shipped engine with steps of about 40 ms, so that 200 requests a second of 128 tokens are 1,000 at once."""
     data = EngineProfile.load("h100-vllm-llama8b").to_json()
-    data["step"] |= {"base_s": 0.026, "sequence_s": 0.0, "kv_s": 0.0}
+    data["step"] |= {"base_s": 0.0285, "sequence_s": 0.0, "kv_s": 0.0}
     path = tmp_path / "slow.json"
     path.write_text(json.dumps(data))
     return path
@@ -64,14 +64,15 @@ def slow_profile(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def first_served() -> Iterator[None]:
-    """Real-time priority for this process and what it starts."""
-    before = os.sched_getscheduler(0)
+    """Real-time priority for this process and what it starts; afterwards it runs on any core again."""
+    before, cores = os.sched_getscheduler(0), os.sched_getaffinity(0)
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     except PermissionError:
         print("\nno real-time priority")
     yield
     os.sched_setscheduler(0, before, os.sched_param(0))
+    os.sched_setaffinity(0, cores)
 
 
 @pytest.mark.usefixtures("first_served")
@@ -80,6 +81,9 @@ def test_a_thousand_streams(slow_profile: Path) -> None:
     command += ["--replicas", str(REPLICAS)]
     with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
+        first, *others = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(server.pid, {first})
+        os.sched_setaffinity(0, others or {first})  # and the client's, which inherits it
         try:
             urls = [server.stdout.readline().strip() for _ in range(REPLICAS)]
             began_s, cpu, waited = time.monotonic(), cpu_s(server.pid), waited_s(server.pid)
@@ -99,8 +103,8 @@ def test_a_thousand_streams(slow_profile: Path) -> None:
         f"client {seen['cpu_s']:.1f} s CPU"
     )
     assert seen["done"] == seen["sent"]
-    assert seen["open_mean"] > 900
-    assert cpu < 0.6 * wall_s
     if waited > 0.01 * wall_s:
         pytest.skip(f"the machine is busy: the server waited {waited:.2f} s of {wall_s:.0f} s for a processor")
+    assert seen["open_mean"] > 900
+    assert cpu < 0.6 * wall_s
     assert p99 <= 0.005

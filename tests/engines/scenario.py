@@ -16,7 +16,7 @@ from tests.engines.stream import token_ids
 from workloads.request import Prompt, Segment
 
 STEP_S = 0.01
-FLAGS = ("policy", "long_prefill_token_threshold", "whole_prompt_must_fit")  # what a scenario sets of vLLM's own
+FLAGS = ("policy", "long_prefill_token_threshold", "whole_prompt_must_fit", "watermark")  # what a scenario sets of vLLM's own
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Scenario:
     policy: str = "fcfs"
     long_prefill_token_threshold: int = 0
     whole_prompt_must_fit: bool = True  # vLLM's scheduler_reserve_full_isl and its default
+    watermark: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

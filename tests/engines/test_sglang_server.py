@@ -1,5 +1,6 @@
 """A served SGLang on a CPU and our model of it configured alike, on the same small scenarios."""
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,9 @@ import pytest
 from replicas.engine import Engine
 from replicas.profile import EngineProfile
 from replicas.sequence import Sequence
+from replicas.served import ServedReplica
 from tests.engines.launch import RealEngine
+from tests.engines.metric_series import series
 from tests.engines.scenario import Job, ModelRun, Scenario, tokens_of
 from tests.engines.sglang_server import (
     CHUNK_TOKENS,
@@ -23,6 +26,7 @@ from tests.engines.sglang_server import (
     stream_of,
 )
 from tests.engines.stream import Stream, stalls, token_ids
+from tests.replicas.served_client import Client, serving
 from workloads.request import Prompt, Segment
 
 pytestmark = pytest.mark.engine
@@ -197,3 +201,76 @@ def test_too_many_tokens_for_the_context_are_refused(
     assert answers == [status, status]
     if status == 200:
         assert stream.usage["completion_tokens"] == sequence.output_tokens == out
+
+
+# Its own endpoints, and those of a served replica -------------------------------------------------------------------------
+
+
+def served(path: str, body: Any) -> tuple[int, str]:
+    """(status, body) that a served replica configured alike answers."""
+    found: list[tuple[int, str]] = []
+
+    async def ask(replica: ServedReplica, client: Client) -> None:
+        reply = await client.ask("GET" if body is None else "POST", path, body)
+        found.append((reply.status, reply.body.decode()))
+
+    serving(ask, profile(), flavour="sglang")
+    return found[0]
+
+
+GREEDY = {"max_new_tokens": 4, "temperature": 0}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"input_ids": [5, 6, 7, 8], "sampling_params": GREEDY},
+        {"input_ids": [5, 6, 7, 8], "sampling_params": GREEDY, "stream": True},
+        {"input_ids": [[5, 6, 7], [8, 9, 10]], "sampling_params": GREEDY},
+        {"text": ["ab", "cd"], "sampling_params": GREEDY, "stream": True},
+        {"sampling_params": GREEDY},
+        {"input_ids": [], "sampling_params": GREEDY},
+        {"input_ids": [5] * CONTEXT_TOKENS, "sampling_params": GREEDY},
+        {"input_ids": [5, 6], "sampling_params": {"max_new_tokens": CONTEXT_TOKENS}},
+        {"input_ids": [5, 6], "sampling_params": {"max_new_tokens": -1}},
+    ],
+)
+def test_generate_is_answered_in_the_same_shape(body: dict[str, Any], real_sglang: RealEngine) -> None:
+    """As many answers with as many tokens, the same errors word for word; nothing is told that SGLang does not tell."""
+    status, theirs = real_sglang.post("/generate", body)
+    our_status, text = served("/generate", body)
+    ours = json.loads(text) if text.startswith(("{", "[")) else text
+    assert our_status == status
+    if status != 200:
+        assert ours == theirs
+        return
+    mine, real = answers(ours), answers(theirs)
+    assert [len(a["output_ids"]) for a in mine] == [len(a["output_ids"]) for a in real]
+    for a, b in zip(mine, real, strict=True):
+        assert set(a) == set(b)
+        assert set(a["meta_info"]) <= set(b["meta_info"])
+        for key in ("finish_reason", "prompt_tokens", "completion_tokens"):
+            assert a["meta_info"][key] == b["meta_info"][key] or "text" in body
+
+
+def answers(reply: Any) -> list[dict[str, Any]]:
+    """Whole answers, or the last event of each prompt of a stream, which ends with [DONE]."""
+    if not isinstance(reply, str):
+        return reply if isinstance(reply, list) else [reply]
+    *events, done = [line[6:] for line in reply.splitlines() if line.startswith("data: ")]
+    assert done == "[DONE]"
+    return list({e.get("index"): e for e in map(json.loads, events)}.values())
+
+
+def test_loads_and_metrics_are_known_to_sglang(real_sglang: RealEngine) -> None:
+    """Every key of `/v1/loads` but two of earlier releases, every metric of ours, with the same bounds."""
+    theirs = json.loads(real_sglang.get("/v1/loads"))
+    ours = json.loads(served("/v1/loads", None)[1])
+    assert set(ours) - set(theirs) == {"dp_rank_count", "aggregate"}
+    assert set(ours["loads"][0]) - set(theirs["loads"][0]) == {"num_total_reqs"}
+    for _ in range(2):  # some counters appear with their first event
+        stream_of(real_sglang, token_ids(77, 40), 3).wait()
+    known = series(real_sglang.get("/metrics"))
+    mine = {name: bounds for name, bounds in series(served("/metrics", None)[1]).items() if name.startswith("sglang:")}
+    assert set(mine) <= set(known)
+    assert {name: bounds for name, bounds in mine.items() if bounds and bounds != known.get(name)} == {}

@@ -7,10 +7,13 @@ import pytest
 
 from replicas.engine import Engine
 from replicas.sequence import Sequence
+from replicas.served import ServedReplica
 from tests.engines.launch import RealEngine
+from tests.engines.metric_series import series
 from tests.engines.scenario import Job, ModelRun, Scenario, tokens_of
 from tests.engines.stream import Stream, stalls, token_ids
 from tests.engines.vllm_server import BLOCK_TOKENS, CONTEXT_TOKENS, KV_TOKENS, forget_prefixes, send_together
+from tests.replicas.served_client import Client, serving
 from workloads.request import Prompt, Segment
 
 pytestmark = pytest.mark.engine
@@ -163,3 +166,17 @@ def test_an_error_inside_a_stream_comes_as_an_event_after_http_200(real_vllm: Re
     """What the API server finds out after it began to answer (here a token that is not in the vocabulary)."""
     stream = Stream(real_vllm.url, [5000], 3).wait()
     assert (stream.status, stream.error is not None and stream.error["code"], stream.done_seen) == (200, 400, True)
+
+
+def test_our_metrics_are_vllms_with_the_same_bounds(real_vllm: RealEngine) -> None:
+    found: list[str] = []
+
+    async def ask(replica: ServedReplica, client: Client) -> None:
+        found.append((await client.ask("GET", "/metrics")).body.decode())
+
+    serving(ask, scenario().profile(), flavour="vllm")
+    Stream(real_vllm.url, token_ids(1, 40), 3).wait()
+    known = series(real_vllm.get("/metrics"))
+    mine = {name: bounds for name, bounds in series(found[0]).items() if name.startswith("vllm:")}
+    assert set(mine) <= set(known)
+    assert {name: (bounds, known[name]) for name, bounds in mine.items() if bounds != known[name]} == {}

@@ -33,6 +33,7 @@ def tokens(content_id: int, n: int) -> list[int]:
 
 def build_scheduler(model: str, scenario: dict[str, Any]) -> Scheduler:
     size = scenario["block_tokens"]
+    spare = int(scenario["watermark"] * scenario["kv_blocks"])
     config = VllmConfig(
         model_config=ModelConfig(model=model, dtype="float32", max_model_len=scenario["context_tokens"], seed=0),
         scheduler_config=SchedulerConfig(
@@ -44,6 +45,7 @@ def build_scheduler(model: str, scenario: dict[str, Any]) -> Scheduler:
             enable_chunked_prefill=True,
             long_prefill_token_threshold=scenario["long_prefill_token_threshold"],
             scheduler_reserve_full_isl=scenario["whole_prompt_must_fit"],
+            watermark=(spare + 0.5) / (scenario["kv_blocks"] + 1) if spare else 0.0,  # so many blocks of those and the null block
             async_scheduling=False,
         ),
         cache_config=CacheConfig(block_size=size, enable_prefix_caching=True),
@@ -120,7 +122,7 @@ class Replay:
             prompt_token_ids=prompt,
             sampling_params=params,
             pooling_params=None,
-            arrival_time=float(i),
+            arrival_time=float(len(self._requests)),
             priority=job["priority"],
             block_hasher=self._hasher,
         )
@@ -129,6 +131,8 @@ class Replay:
     def _step(self) -> None:
         scheduler, timeline = self._scheduler, self._timeline
         planned = scheduler.schedule()
+        while not planned.num_scheduled_tokens:  # it preempted, and has nothing to run: that takes no time
+            planned = scheduler.schedule()
         for new in planned.scheduled_new_reqs:
             timeline["cached"][int(new.req_id)] = new.num_computed_tokens
             self._prefilling.add(int(new.req_id))

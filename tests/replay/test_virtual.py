@@ -63,7 +63,7 @@ def test_everything_returns_to_zero_when_the_pool_is_left_alone() -> None:
         assert (engine.running, engine.waiting, engine.waiting_tokens, engine.kv_tokens(1e9)) == (0, 0, 0, 0)
         assert engine.cache.used == 0
     assert run.router.open_requests == 0
-    assert all(v.in_flight == v.in_flight_tokens == 0 for v in run.router.views)
+    assert all(v.in_flight == v.in_flight_tokens == 0 for v in run.routers[0].views)
 
 
 def test_what_is_still_open_after_the_drain_is_censored() -> None:

@@ -130,11 +130,12 @@ class Pool:
             found.append(copies[0])
         return found
 
-    def admit(self, job: Job, hits: list[Block], tokens: int, must_fit: int) -> bool:
-        """Give a waiting job its hits and new blocks for `tokens` tokens in all; nothing changes when `must_fit` do not fit."""
+    def admit(self, job: Job, hits: list[Block], tokens: int, must_fit: int, spare: int) -> bool:
+        """Give a waiting job its hits and new blocks for `tokens` tokens in all; nothing changes when `must_fit` do not fit and
+        leave `spare` blocks."""
         segments = {b.segment for b in hits}
         leaving = [b for b in self.free if b in hits or (self.rules.whole_segments_pinned and b.segment in segments and b.hashed)]
-        if -(-must_fit // self.size) - len(hits) > len(self.free) - len(leaving):
+        if -(-must_fit // self.size) - len(hits) + spare > len(self.free) - len(leaving):
             return False
         for block in hits:
             block.refs += 1
@@ -246,6 +247,7 @@ class ReferenceEngine:
         self.threshold = settings.long_prefill_token_threshold if isinstance(settings, VllmSettings) else 0
         self.longest_chunk = profile.max_batched_tokens
         self.whole_prompt = isinstance(settings, VllmSettings) and settings.whole_prompt_must_fit
+        self.watermark = int(settings.watermark * profile.kv_blocks) if isinstance(settings, VllmSettings) else 0
 
     def serve(self, jobs: list[Job]) -> None:
         events = [(job.submit_s, 0, job) for job in jobs] + [(job.cancel_s, 1, job) for job in jobs if job.cancel_s is not None]
@@ -366,9 +368,9 @@ class ReferenceEngine:
                 self._preempt(victim)
                 preempted = True
             if job not in self.running:
-                if decoding:
+                if decoding and not self.by_priority:
                     continue
-                break
+                break  # by priority, this may leave decodes behind it standing
             plan[job] = tokens
             budget -= tokens
             self._publish_scheduled(job, tokens)
@@ -380,7 +382,8 @@ class ReferenceEngine:
             hits = [] if brought else self.pool.hits(job)
             cached = job.known - 1 if brought else len(hits) * self.profile.block_tokens
             tokens = min(job.known - cached, budget, self.longest_chunk)
-            if not self.pool.admit(job, hits, cached + tokens, job.known if self.whole_prompt else cached + tokens):
+            must_fit = job.known if self.whole_prompt else cached + tokens
+            if not self.pool.admit(job, hits, cached + tokens, must_fit, self.watermark if self.running else 0):
                 break
             self.waiting.remove(job)
             self._admitted(job, cached)

@@ -52,9 +52,11 @@ def _launch(batch: list[Asked], step: StepTime, now_s: float, gpu_s: float) -> t
     seconds = step.base_s + step.sequence_s * len(decodes)
     seconds += step.kv_s * sum(one.prompt_tokens + one.scheduled - 1 for one in decodes)
     if new:
-        seconds += step.prefill_base_s + step.prefill_sequence_s * len(decodes) + step.prefill_s * tokens
-        seconds += step.attention_s * sum(one.prompt_tokens**2 / 2 for one in new)
-    launched_s = now_s + step.launch_s(tokens, len(decodes))
+        extra_s = step.prefill_base_s + step.prefill_sequence_s * len(decodes) + step.prefill_s * tokens
+        extra_s += step.attention_s * sum(one.prompt_tokens**2 / 2 for one in new)
+        seconds += max(0.0, extra_s)
+    ready_s = now_s + step.host_s + step.host_sequence_s * len(batch)
+    launched_s = ready_s + step.launch_s(tokens, len(decodes))
     for one in batch:
         one.scheduled += 1
-    return max(max(now_s, gpu_s) + seconds, launched_s), launched_s
+    return max(max(ready_s, gpu_s) + seconds, launched_s), launched_s

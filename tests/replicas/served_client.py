@@ -12,7 +12,8 @@ import httptools
 from replicas.profile import EngineProfile
 from replicas.served import ServedReplica, Serving
 
-FAST: dict[str, Any] = {"frontend_s": 0.0, "frontend_s_per_token": 0.0, "cancel_lag_s": 0.0}
+_FRONT_END = ("frontend_s", "frontend_s_per_token", "frontend_chunk_s", "frontend_jitter_s")
+FAST: dict[str, Any] = {**dict.fromkeys(_FRONT_END, 0.0), "cancel_lag_s": 0.0}
 
 
 @dataclass

@@ -167,8 +167,8 @@ def test_the_kv_of_a_dead_request_is_kept_until_its_timeout_and_starves_the_next
     starved = prefill(bench, 2, 8000, at_s=0.5)
     bench.run()
     assert dead.ended_s == pytest.approx(16 * STEP_S)
-    # 4 chunks of 512 tokens fit beside the dead request's; they stay cached, the other 12 are computed after its timeout.
-    assert starved.first_token_s == pytest.approx(16 * STEP_S + 5.0 + 12 * STEP_S)
+    # It would not fit whole beside the dead request's blocks, so all of its 16 chunks are computed after the timeout.
+    assert starved.first_token_s == pytest.approx(16 * STEP_S + 5.0 + 16 * STEP_S)
     assert bench.engine.counters.expired_pins == 1
 
 

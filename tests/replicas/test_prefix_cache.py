@@ -16,10 +16,10 @@ def path(*segments: tuple[int, int]) -> Prompt:
 
 
 def hold(cache: PrefixCache, prompt: Prompt) -> Lease:
-    """Admit a prompt whole, as the engine does: match, acquire, take, fill."""
-    hit = cache.match(prompt.keys, prompt.ends)
-    lease = cache.acquire(prompt.keys, prompt.ends, hit)
-    blocks = -(-prompt.tokens // BLOCK_TOKENS) - hit
+    """Admit a prompt whole, as the engine does: find, hold, take, fill."""
+    lease = cache.find(*prompt)
+    cache.hold(lease)
+    blocks = -(-prompt.tokens // BLOCK_TOKENS) - lease.blocks
     cache.take(blocks)
     lease.blocks += blocks
     cache.fill(lease, prompt.tokens)
@@ -100,7 +100,8 @@ def test_a_block_computed_twice_at_once_is_kept_once() -> None:
     prompt = path((1, 48))
     leases = []
     for _ in range(2):
-        lease = cache.acquire(prompt.keys, prompt.ends, 0)
+        lease = cache.find(*prompt)
+        cache.hold(lease)
         cache.take(3)
         lease.blocks = 3
         leases.append(lease)
@@ -112,17 +113,23 @@ def test_a_block_computed_twice_at_once_is_kept_once() -> None:
     assert (cache.free, cache.evictable) == (5, 3)
 
 
-def test_evictable_among_is_what_acquiring_would_pin() -> None:
+def test_a_find_tells_what_holding_it_would_pin() -> None:
     cache = PrefixCache(20, BLOCK_TOKENS)
     prompt = path((1, 32), (2, 32), (3, 1))
     visit(cache, prompt)
     lease = hold(cache, path((1, 32), (9, 1)))  # pins the first segment
-    hit = cache.match(prompt.keys, prompt.ends)
-    among = cache.evictable_among(prompt.keys, prompt.ends, hit)
-    before = cache.available
-    cache.acquire(prompt.keys, prompt.ends, hit)
-    assert (hit, among, before - cache.available) == (4, 2, 2)
-    assert lease.blocks == 3
+    before, found = cache.available, cache.find(*prompt)
+    assert (cache.available, found.blocks, found.evictable) == (before, 4, 2)
+    cache.hold(found)
+    assert (before - cache.available, lease.blocks) == (2, 3)
+
+
+def test_a_find_needs_no_node_for_the_block_that_is_never_taken_from_cache() -> None:
+    cache = PrefixCache(20, BLOCK_TOKENS)
+    prompt = path((1, 32), (2, 16))
+    visit(cache, prompt)
+    found = cache.find(*prompt)
+    assert (found.blocks, found.evictable, len(found.pinned)) == (2, 2, 1)
 
 
 def test_a_flush_forgets_all_but_what_is_held() -> None:
@@ -147,11 +154,10 @@ class Accounting(RuleBasedStateMachine):
     @rule(contents=st.lists(st.tuples(st.integers(1, 3), st.sampled_from([0, 1, 7, 16, 40])), min_size=1, max_size=4))
     def admit(self, contents: list[tuple[int, int]]) -> None:
         prompt = path(*((c * 100 + tokens, tokens) for c, tokens in contents), (7, 1))
-        hit = self.cache.match(prompt.keys, prompt.ends)
-        pinned = self.cache.evictable_among(prompt.keys, prompt.ends, hit)
-        if self.cache.available - pinned >= 1:
-            lease = self.cache.acquire(prompt.keys, prompt.ends, hit)
-            self.held.append((lease, hit * BLOCK_TOKENS, prompt.tokens))
+        lease = self.cache.find(*prompt)
+        if self.cache.available - lease.evictable >= 1:
+            self.cache.hold(lease)
+            self.held.append((lease, lease.blocks * BLOCK_TOKENS, prompt.tokens))
 
     @precondition(lambda self: self.held)
     @rule(tokens=st.integers(1, 50), data=st.data())

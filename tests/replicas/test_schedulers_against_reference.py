@@ -41,11 +41,18 @@ def with_scheduler(profile: EngineProfile, name: str, spare_blocks: int = 0, **c
     policy=st.sampled_from(["fcfs", "priority"]),
     threshold=st.sampled_from([0, 1, 5, 16]),
     whole=st.booleans(),
+    watermark=st.sampled_from([0.0, 0.0, 0.2]),
 )
-def test_vllm_with_all_its_settings(case: tuple[EngineProfile, list[Job]], policy: str, threshold: int, whole: bool) -> None:
+def test_vllm_with_all_its_settings(
+    case: tuple[EngineProfile, list[Job]], policy: str, threshold: int, whole: bool, watermark: float
+) -> None:
     profile, jobs = case
-    profile = with_scheduler(profile, "vllm", policy=policy, long_prefill_token_threshold=threshold, whole_prompt_must_fit=whole)
-    compare(profile, jobs)
+    chosen: dict[str, object] = {
+        "long_prefill_token_threshold": threshold,
+        "whole_prompt_must_fit": whole,
+        "watermark": watermark,
+    }
+    compare(replace(profile, scheduler="vllm", scheduler_settings={"policy": policy, **chosen}), jobs)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=True)

@@ -1,6 +1,7 @@
 """A served replica through its life: clients that hang up or do not read, faults, metrics, its end."""
 
 import asyncio
+import gc
 import socket
 import time
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 import pytest
 
 from replicas.served import ServedReplica
+from replicas.served.answer import Answer, Choice
+from replicas.served.connection import Connection
+from replicas.served.event_loop import new_event_loop
 from tests.replicas.served_client import Client, connected, profile, serving, until
 
 LONG: dict[str, Any] = {"prompt": [1, 2, 3], "max_tokens": 100_000, "stream": True}
@@ -54,9 +58,8 @@ def test_a_client_that_does_not_read_costs_no_memory_and_gets_everything_later()
         assert len(events) < 30_000, "tokens that came meanwhile share a chunk"
 
     # Steps of 50 µs: the socket's own buffers are full within a second.
-    step = {"base_s": 5e-5, "prefill_floor_s": 0.0, "prefill_base_s": 0.0, "kv_s": 0.0, "sequence_s": 0.0}
     fast = profile().to_json()
-    serving(test, type(profile()).from_json({**fast, "step": {**fast["step"], **step}}))
+    serving(test, type(profile()).from_json({**fast, "step": {**dict.fromkeys(fast["step"], 0), "base_s": 5e-5}}))
 
 
 @pytest.mark.parametrize("flavour", ["vllm", "sglang"])
@@ -93,6 +96,66 @@ def test_metrics_count_what_happened(flavour: str) -> None:
             assert info["max_total_num_tokens"] == 28_934 * 16
 
     serving(test, flavour=flavour)
+
+
+@pytest.mark.parametrize(
+    ("flavour", "queue"), [("vllm", "vllm:request_queue_time_seconds"), ("sglang", "sglang:queue_time_seconds")]
+)
+def test_the_time_in_the_queue_is_told(flavour: str, queue: str) -> None:
+    """One place and two requests: the second waits for as long as the first takes, then is as fast."""
+
+    async def test(replica: ServedReplica, client: Client) -> None:
+        async with connected(replica) as other:
+            for each in (other, client):
+                each.send("POST", "/v1/completions", {"prompt": [1, 2, 3], "max_tokens": 40})
+            await other.reply()
+            await client.reply()
+        meter, seen = replica.meter, values((await client.ask("GET", "/metrics")).body.decode())
+        by_name = {name.partition("{")[0]: value for name, value in seen.items()}
+        assert by_name[f"{queue}_count"] == 2
+        assert by_name[f"{queue}_sum"] == pytest.approx(meter.inference_s.sum / 2, rel=0.05)
+        assert meter.queue_s.sum + meter.inference_s.sum == pytest.approx(meter.e2e_s.sum, rel=0.05)  # and the front end
+        assert meter.prefill_s.sum + meter.decode_s.sum == pytest.approx(meter.inference_s.sum)
+        if flavour == "vllm":
+            assert by_name["vllm:request_decode_time_seconds_count"] == by_name["vllm:request_prefill_time_seconds_count"] == 2
+
+    serving(test, profile(max_running=1), flavour=flavour)
+
+
+def test_requests_leave_nothing_to_the_garbage_collector() -> None:
+    """Else it would stop all streams whenever it comes: answers and connections go with their last reference."""
+
+    async def test(replica: ServedReplica, client: Client) -> None:
+        ask = {"prompt": [1, 2, 3], "max_tokens": 4}
+        for body in (ask, {**ask, "stream": True}, {**ask, "max_tokens": 0}, b"{bad", LONG):
+            async with connected(replica) as one:
+                one.send("POST", "/v1/completions", body)
+                await (until(lambda: replica.engine.running == 1) if body is LONG else one.reply())
+        await until(lambda: replica.engine.running == 0 and len(replica._connections) == 1)
+        await asyncio.sleep(0.05)
+        kinds = (Answer, Choice, Connection)
+        assert [o for o in gc.get_objects() if isinstance(o, kinds)] == list(replica._connections)
+
+    gc.collect()
+    gc.disable()
+    try:
+        serving(test)
+    finally:
+        gc.enable()
+
+
+def test_a_timer_of_the_fine_loop_rings_within_a_millisecond() -> None:
+    """asyncio's own rounds up to whole milliseconds: 3.3 ms would be 4."""
+
+    async def late_s() -> float:
+        loop, rang = asyncio.get_running_loop(), asyncio.Event()
+        due_s = loop.time() + 0.0033
+        loop.call_at(due_s, rang.set)
+        await rang.wait()
+        return loop.time() - due_s
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        assert min(runner.run(late_s()) for _ in range(50)) < 0.0003
 
 
 @pytest.mark.parametrize(("flavour", "path"), [("vllm", "/reset_prefix_cache"), ("sglang", "/flush_cache")])

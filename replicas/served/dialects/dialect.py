@@ -29,10 +29,10 @@ class Dialect(Protocol):
     guarded: bool  # an API key is asked for outside /v1 too
     paths: dict[str, tuple[str, ...]]
 
-    def meter(self) -> Meter: ...
+    def meter(self, context_tokens: int) -> Meter: ...
 
-    def error(self, error: ApiError) -> dict[str, Any]:
-        """The body of an error's answer."""
+    def error(self, error: ApiError, path: str = "") -> dict[str, Any]:
+        """The body of an error's answer on a path."""
 
     def error_event(self, error: ApiError) -> dict[str, Any]:
         """An error inside a stream."""

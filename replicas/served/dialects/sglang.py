@@ -1,26 +1,32 @@
 """How SGLang's server speaks (0.5.15 to 0.5.23). It knows no vLLM.
 
-A token id outside the vocabulary, which kills the real server, is a 400 here. Queue times and stages are not told.
+A token id outside the vocabulary, which kills the real server, is a 400 here. Metrics are not told apart by `is_streaming`, and
+the latency of stages is not told.
 """
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from replicas.served.api_error import ApiError
 from replicas.served.dialects.dialect import Gauges, share
 from replicas.served.exposition import counter, family, gauge, histogram
-from replicas.served.meter import Meter
+from replicas.served.meter import Bounds, Meter
 
 _TTFT = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 200.0, 400.0)
 _SHORT_GAP = (0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.06, 0.08, 0.1)
 _GAP = (*_SHORT_GAP, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0)
 _E2E = (*_TTFT, 600.0, 1200.0, 1800.0, 2400.0)
+_SHORT_QUEUE = (0.0, 0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 15.0, 20.0)
+_TENS, _HUNDREDS = (float(s) for s in range(30, 101, 10)), (float(s) for s in range(200, 1001, 100))
+_QUEUE = (*_SHORT_QUEUE, *_TENS, *_HUNDREDS, 1200.0, 1400.0, 1600.0, 1800.0, 2000.0, 2500.0, 3000.0)
 _THOUSANDS = (0.1, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12.5, 15, 17.5, 20, 22.5, 25, 27.5, 30, 35, 40, 60, 80)
 _TOKENS = (*(1000.0 * n for n in _THOUSANDS), 1e5, 2e5, 3e5, 4e5, 6e5, 8e5, 1e6, 1.1e6)
 _KINDS = {400: "BadRequestError", 404: "NotFoundError", 429: "RateLimitError", 503: "SERVICE_UNAVAILABLE"}
 
 
 _PATHS: dict[str, tuple[str, ...]] = {
+    "/generate": ("POST",),
     "/health_generate": ("GET",),
     "/get_server_info": ("GET",),
     "/server_info": ("GET",),
@@ -43,12 +49,14 @@ class Sglang:
     guarded = True
     paths = _PATHS
 
-    def meter(self) -> Meter:
-        return Meter(_TTFT, _GAP, _E2E, _TOKENS)
+    def meter(self, context_tokens: int) -> Meter:
+        return Meter(Bounds(_TTFT, _GAP, _E2E, _QUEUE, _TOKENS))
 
-    def error(self, error: ApiError) -> dict[str, Any]:
+    def error(self, error: ApiError, path: str = "") -> dict[str, Any]:
         if error.status == 401:
             return {"error": "Unauthorized"}
+        if path == "/generate":
+            return {"error": {"message": error.message}}
         kind = _KINDS.get(error.status, error.kind)
         return {"object": "error", "message": error.message, "type": kind, "param": error.param, "code": error.status}
 
@@ -81,21 +89,29 @@ class Sglang:
         engine = gauges.engine
         capacity = engine.profile.kv_blocks * engine.profile.block_tokens
         used = engine.kv_used(gauges.own_s)
+        now_s = time.time()
         load = {
+            "timestamp": now_s,
             "dp_rank": 0,
             "num_running_reqs": engine.running,
             "num_waiting_reqs": engine.waiting,
             "num_total_reqs": engine.running + engine.waiting,
+            "num_waiting_uncached_tokens": engine.waiting_tokens,
             "num_used_tokens": round(used * capacity),
+            "num_total_tokens": round(used * capacity) + engine.waiting_tokens,
             "max_total_num_tokens": capacity,
             "token_usage": used,
+            "utilization": engine.running / engine.profile.max_running,
             "cache_hit_rate": share(engine.counters.prefix_hit_tokens, engine.counters.prefix_query_tokens),
             "max_running_requests": engine.profile.max_running,
+            "memory": {"token_capacity": capacity},
+            "disaggregation": {"mode": "null"},
+            "queues": {"waiting": engine.waiting, "grammar": 0, "paused": 0, "retracted": 0},
         }
         names = ("num_running_reqs", "num_waiting_reqs", "num_total_reqs", "num_used_tokens", "token_usage")
         total = {f"total_{name}" if name.endswith("reqs") else name: load[name] for name in names}
         return {
-            "timestamp": time.time(),
+            "timestamp": datetime.fromtimestamp(now_s, UTC).isoformat(),
             "version": engine.profile.engine_version,
             "dp_rank_count": 1,
             "loads": [load],
@@ -131,7 +147,9 @@ class Sglang:
             *gauge("sglang:kv_used_tokens", "Number of actively used token slots.", round(used * capacity), labels),
             *histogram("sglang:time_to_first_token_seconds", "Time to first token in seconds.", meter.ttft_s, few),
             *histogram("sglang:inter_token_latency_seconds", "Inter-token latency in seconds.", meter.gap_s, few),
+            *histogram("sglang:request_time_per_output_token_seconds", "Time per output token.", meter.tpot_s, few),
             *histogram("sglang:e2e_request_latency_seconds", "End-to-end request latency in seconds", meter.e2e_s, few),
+            *histogram("sglang:queue_time_seconds", "Time in the queue.", meter.queue_s, labels),
             *histogram("sglang:prompt_tokens_histogram", "Histogram of prompt token length.", meter.prompt, few),
             *histogram("sglang:uncached_prompt_tokens_histogram", "Uncached prompt token length.", meter.uncached, few),
             *histogram("sglang:generation_tokens_histogram", "Histogram of generation token length.", meter.made, few),

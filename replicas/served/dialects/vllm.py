@@ -1,6 +1,6 @@
 """How vLLM's API server speaks (0.26 to 0.32; looked up on a running one). It knows no SGLang.
 
-`request_queue_time` and what needs the scheduler's inner times is not told; `/reset_prefix_cache` needs no developer mode here.
+`/reset_prefix_cache` needs no developer mode here.
 """
 
 from typing import Any
@@ -8,14 +8,14 @@ from typing import Any
 from replicas.served.api_error import ApiError
 from replicas.served.dialects.dialect import Gauges
 from replicas.served.exposition import counter, family, gauge, histogram
-from replicas.served.meter import Meter
+from replicas.served.meter import Bounds, Meter
 
 _SHORT_TTFT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0)
 _TTFT = (*_SHORT_TTFT, 160.0, 640.0, 2560.0)
 _GAP = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0)
 _SHORT_E2E = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0)
 _E2E = (*_SHORT_E2E, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0)
-_TOKENS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0, 20000.0, 50000.0, 100000.0)
+_TOKENS = tuple(float(m * 10**n) for n in range(8) for m in (1, 2, 5))  # up to the context
 _REASONS = ("stop", "length", "abort", "error", "repetition")
 
 
@@ -36,10 +36,11 @@ class Vllm:
     guarded = False
     paths = _PATHS
 
-    def meter(self) -> Meter:
-        return Meter(_TTFT, _GAP, _E2E, _TOKENS)
+    def meter(self, context_tokens: int) -> Meter:
+        tokens = tuple(bound for bound in _TOKENS if bound <= context_tokens)
+        return Meter(Bounds(_TTFT, _GAP, _E2E, _E2E, tokens))
 
-    def error(self, error: ApiError) -> dict[str, Any]:
+    def error(self, error: ApiError, path: str = "") -> dict[str, Any]:
         if error.status == 401:
             return {"error": "Unauthorized"}
         return {"error": {"message": error.message, "type": error.kind, "param": error.param, "code": error.status}}
@@ -111,5 +112,9 @@ class Vllm:
             *histogram("vllm:inter_token_latency_seconds", "Inter-token latency in seconds.", meter.gap_s, labels),
             *histogram("vllm:request_time_per_output_token_seconds", "Time per output token.", meter.tpot_s, labels),
             *histogram("vllm:e2e_request_latency_seconds", "E2E request latency in seconds.", meter.e2e_s, labels),
+            *histogram("vllm:request_queue_time_seconds", "Time in the queue.", meter.queue_s, labels),
+            *histogram("vllm:request_inference_time_seconds", "Time in the batch.", meter.inference_s, labels),
+            *histogram("vllm:request_prefill_time_seconds", "Time up to the first token.", meter.prefill_s, labels),
+            *histogram("vllm:request_decode_time_seconds", "Time after the first token.", meter.decode_s, labels),
             *family("vllm:cache_config_info", "Information of the LLMEngine CacheConfig", "gauge", [(cache, 1.0)]),
         ]

@@ -129,3 +129,22 @@ def test_a_replica_that_leaves_is_forgotten() -> None:
     g.on_pool((1,), 62.0)
     g.on_pool((0, 1), 63.0)
     assert g.state_of(0, 63.0) == "closed"
+
+
+def test_the_last_ends_of_a_replica_that_left_say_nothing_of_its_successor() -> None:
+    g = breaker()
+    g.on_pool((1, 2), 1.0)
+    ends(g, *[503] * 10, at_s=2.0)  # what was under way at 0
+    g.on_pool((0, 1, 2), 3.0)
+    assert (g.state_of(0, 3.0), g.next_wake_s()) == ("closed", float("inf"))
+
+
+def test_each_open_one_has_its_own_time() -> None:
+    g = breaker(open_s=10.0)
+    ends(g, *[503] * 10, at_s=0.0, replica=0)
+    ends(g, *[503] * 10, at_s=4.0, replica=1)
+    assert g.next_wake_s() == 10.0
+    g.on_wake(10.0)
+    assert ([g.state_of(i, 10.0) for i in (0, 1, 2)], g.next_wake_s()) == (["half-open", "open", "closed"], 14.0)
+    g.on_pool((0, 2), 11.0)
+    assert g.next_wake_s() == float("inf")

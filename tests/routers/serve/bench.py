@@ -9,7 +9,7 @@ from typing import Any
 
 import httptools
 
-from flows.serve import loop_factory
+from flows.serve_router import loop_factory
 from replicas.view import Role
 from routers.serve.proxy import Named, Proxy
 from routers.serve.replica_link import Address
