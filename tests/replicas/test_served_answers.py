@@ -30,7 +30,8 @@ def test_a_stream_and_a_whole_answer_say_the_same(flavour: str) -> None:
         choice = whole["choices"][0]
         assert text_of(events) == choice["text"]
         assert [i for e in chunks for i in e["choices"][0]["token_ids"]] == choice["token_ids"]
-        assert [e["choices"][0]["finish_reason"] for e in chunks] == [None] * 7 + ["length"]
+        reasons = [e["choices"][0]["finish_reason"] for e in chunks]
+        assert reasons == [None] * (len(chunks) - 1) + ["length"]  # a busy machine may send two tokens in one chunk
         assert all("usage" not in e for e in chunks)
         assert usage["choices"] == []
         assert usage["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"] == len(choice["token_ids"]) == 8
