@@ -70,6 +70,11 @@ class Faults:
         down = self._standing[replica_id].down
         return down is not None and now_s < down[0].until_s
 
+    def is_dark(self, replica_id: int, now_s: float) -> bool:
+        """Nothing is heard of it: a blackout, or it is down."""
+        dark = any(now_s < event.until_s for event, _ in self._standing[replica_id].dark)
+        return dark or self.is_down(replica_id, now_s)
+
     # What the driver asks ------------------------------------------------------------------------------------------------
 
     def refusal(self, replica_id: int, request: RoutedRequest, now_s: float) -> tuple[int, str] | None:

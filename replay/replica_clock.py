@@ -127,9 +127,12 @@ class ClockedReplica:
     def kill(self, now_s: float) -> None:
         """The engine and all that is in it is gone; a cold one, with the counters of the old, stands in its place."""
         self._hear(now_s)
-        counters = self._engine.counters
+        counters, log = self._engine.counters, self._engine.cache_log
         self._engine = self._engines[self.replica_id] = Engine(self._engine.profile)
         self._engine.counters = counters
+        if log is not None:
+            log.clear()
+            self._engine.tell(log)
         self._set_pace()
 
     def flush(self) -> int:

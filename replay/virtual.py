@@ -13,6 +13,7 @@ from replay.cell import Cell
 from replay.client import INF
 from replay.driver import Driver
 from replay.faults import Faults
+from replay.kv_news import KvNews
 from replay.memory import uncollected
 from replay.recorder import Recorder, to_us
 from replay.replica_clock import ClockedReplica
@@ -62,8 +63,10 @@ class VirtualRun(Driver):
         self._numbers = count()
         self._max_tokens = cell.max_tokens
         super().__init__(cell, workload, recorder, profile, record_inputs)
+        wanted = any(router.policy.wants_kv_events for router in self.routers)
+        self._kv_news = KvNews(cell.observation, cell.seed, self.engines, self.routers, self._at) if wanted else None
         if self._faults is not None:
-            self._faults.schedule(self._at)
+            self._schedule_events(self._faults)
         for router in range(len(self.routers)):
             for replica_id in range(len(self.engines)):
                 self._schedule_poll(router, replica_id, 0, cell.observation.first_poll_s(router))
@@ -168,6 +171,8 @@ class VirtualRun(Driver):
         own_s = now_s if self._faults is None else self.engines[replica_id].next_s  # an event may bend the engine's own time
         touched: list[Served] = replica.on_wake(now_s)  # type: ignore[assignment]  # what `send` gave it
         self._engine_next[replica_id] = replica.next_s
+        if self._kv_news is not None:
+            self._kv_news.carry(replica_id, now_s)
         for served in touched:
             if served.first_token_s == own_s and served.stage != "prefill" and served.state != CANCELLED:
                 self._relay_first_token(served, now_s)
@@ -241,6 +246,14 @@ class VirtualRun(Driver):
 
     def _at(self, at_s: float, call: Callable[[float], None]) -> None:
         heappush(self._timers, (at_s, next(self._numbers), call))
+
+    def _schedule_events(self, faults: Faults) -> None:
+        news = self._kv_news
+        if news is None:
+            faults.schedule(self._at)
+            return
+        news.is_dark = faults.is_dark
+        faults.schedule(lambda at_s, call: self._at(at_s, news.after(call)))
 
     def _observe(self, replica_id: int, now_s: float) -> Observation:
         replica = self._replicas[replica_id]

@@ -10,13 +10,16 @@ from bisect import bisect_right
 from collections import deque
 from operator import attrgetter
 
+from replicas.cache_events import CacheLog, telling
 from replicas.departures import Departures
 from replicas.front_end import INF as INF
 from replicas.front_end import FrontEnd
 from replicas.gauges import Gauges
 from replicas.host import Host
 from replicas.jump import Jump, Pace
+from replicas.prefix_cache import PrefixCache
 from replicas.profile import EngineProfile
+from replicas.radix_cache import RadixCache
 from replicas.schedulers import SCHEDULERS
 from replicas.schedulers.books import Books
 from replicas.schedulers.books import Counters as Counters
@@ -36,12 +39,21 @@ class Engine(Gauges):
 
     def __init__(self, profile: EngineProfile) -> None:
         self.profile = profile
-        scheduler = SCHEDULERS[profile.scheduler]
-        self.cache = scheduler.new_cache(profile)
-        self.next_s = INF
+        self.cache_log: CacheLog | None = None
         self.pace: Pace | None = None
+        self._set_up(SCHEDULERS[profile.scheduler].new_cache(profile))
+
+    def tell(self, log: CacheLog) -> None:
+        """Keep this log of what the prefix cache holds; only before the first request."""
+        self.cache_log = log
+        self._set_up(telling(self.cache, log))
+
+    def _set_up(self, cache: PrefixCache | RadixCache) -> None:
+        profile = self.profile
+        self.cache = cache
+        self.next_s = INF
         self._books = Books(profile, self.cache)
-        self._scheduler = scheduler(self._books)
+        self._scheduler = SCHEDULERS[profile.scheduler](self._books)
         self._inbox: deque[Sequence] = deque()  # accepted by the front end, not yet seen by the scheduler
         self._departures = Departures(self._books, self._scheduler, self._inbox)
         self._front = FrontEnd(profile.frontend_chunk_s) if profile.frontend_chunk_s or profile.steps_ahead else None

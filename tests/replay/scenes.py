@@ -23,6 +23,15 @@ def single_turns(arrivals_s: Sequence[float], prompt_tokens: int = 256, output_t
     return Workload.of("single turns", 1, (Phase("steady", end_s, len(requests) / end_s),), requests, {})
 
 
+def sharing(n: int, groups: int = 6, every_s: float = 0.2, shared_tokens: int = 2048) -> Workload:
+    """Single turns of `groups` kinds in turn, each kind with a long prompt beginning of its own."""
+    requests = tuple(
+        Request(i, i, 0, every_s * i, None, (Segment(50 + i % groups, shared_tokens), Segment(1000 + i, 64)), 9_000_000 + i, 8, 0)
+        for i in range(n)
+    )
+    return Workload.of("sharing", 1, (Phase("steady", every_s * n + 1, 1 / every_s),), requests, {})
+
+
 def conversation(turns: int, think_s: float = 1.0, horizon_s: float = 100.0) -> Workload:
     """One session of several turns, each prompt holding the history."""
     requests: list[Request] = []

@@ -142,10 +142,11 @@ def test_a_queue_in_front_of_the_backlog_lets_one_go_at_a_time() -> None:
 
 
 def test_a_target_ttft_becomes_tokens_by_the_profile() -> None:
-    """vLLM's advice: target TTFT × prefill throughput; 45,126 tokens a second here."""
+    """vLLM's advice: target TTFT × prefill throughput."""
     profile = EngineProfile.load("h100-vllm-llama8b")
+    limit = int(1.0 / profile.step.prefill_s)
     stage = Stage([("token_backlog", {"ttft_s": 1.0})], profile=profile)
-    stage.arrive(0, tokens=45_000)
+    stage.arrive(0, tokens=limit - 1)
     stage.arrive(1, tokens=1000)
     stage.arrive(2, tokens=1)
     assert (stage.sent, stage.status) == ([0, 1], {2: 503})
