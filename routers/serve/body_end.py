@@ -57,16 +57,16 @@ class CloseEnd:
 
 
 class ChunkedEnd:
-    """A chunked body, its trailers included."""
+    """A chunked body, its trailers included. `sizes_read` counts chunks, but for those that came alone and whole."""
 
-    __slots__ = ("_carry", "_left", "_trailer")
+    __slots__ = ("_carry", "_left", "_trailer", "sizes_read")
     ends_with_connection = False
     _sizes: dict[bytes, int] = {}  # noqa: RUF012 - size lines repeat; all bodies share what was read before
 
     def __init__(self) -> None:
         self._left = _AT_SIZE  # of the chunk's data; then its CRLF is due
         self._carry = b""  # a line that is not whole yet
-        self._trailer = 0
+        self._trailer = self.sizes_read = 0
 
     def feed(self, data: bytes) -> int:
         if not self._carry:
@@ -98,6 +98,7 @@ class ChunkedEnd:
                 self._wait_in_line(data[at:], _AT_SIZE)
                 return -1
             line = data[at:end]
+            self.sizes_read += 1
             left = sizes[line] if line in sizes else self._size(line)
             at = end + 2
             if left == 0:
@@ -112,6 +113,8 @@ class ChunkedEnd:
                 return -1
             if end == at:
                 return at + 2
+            if data.find(b"\n", at, end) >= 0 or data.find(b"\r", at, end) >= 0:
+                raise BadFraming("a line break inside a trailer")
             self._trailer += end - at
             if self._trailer > _LONGEST_TRAILER:
                 raise BadFraming("trailers without end")

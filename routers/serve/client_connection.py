@@ -15,6 +15,8 @@ from routers.serve.status_line import status_line
 from routers.serve.wheel import Wheel
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LINGER_S = 5.0
+_FREE_CHUNKS, _LEAST_CHUNK = 4096, 128  # each chunk costs a microsecond: millions of them would stop all others
 
 
 class Answerer(Protocol):
@@ -67,6 +69,7 @@ class ClientConnection(asyncio.Protocol):
         self._got = 0
         self._chunks: ChunkedEnd | None = None
         self._held = 0  # bytes counted by `buffered`
+        self._deaf = False  # it was refused, and what it still sends is thrown away
 
     @property
     def busy(self) -> bool:
@@ -82,11 +85,13 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         if not self._front.on_connection(self):
-            self.refuse(503, "too many connections")
+            self.refuse(503, "too many connections", at_once=True)
             return
         self._wait(self._front.settings.timeouts.keep_alive_s)
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         if self.head is not None:
             self._buffer_ahead(data)
             return
@@ -128,7 +133,7 @@ class ClientConnection(asyncio.Protocol):
             self._wait(self._front.settings.timeouts.keep_alive_s)  # whoever answers minds the time
         elif self._due_s > now_s:
             self._front.wheel.add(self, self._due_s)
-        elif self.transport is not None and self.transport.is_closing():
+        elif self._deaf or (self.transport is not None and self.transport.is_closing()):
             self.abort()  # it does not even read the end
         elif self._coming is None and not self._buffer:
             self.close()
@@ -180,16 +185,24 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
-    def refuse(self, status: int, message: str) -> None:
-        """No request, or one too many: one answer and a close."""
-        if self.transport is None or self.transport.is_closing():
+    def refuse(self, status: int, message: str, at_once: bool = False) -> None:
+        """No request, or one too many: one answer and a close.
+
+        Closing while it sends would reset the connection, and the answer with it: what it sends is read, for a while.
+        """
+        if self.transport is None or self.transport.is_closing() or self._deaf:
             return
         body = error_body(status, message)
         first = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n" % (status_line(status), len(body))
         self.transport.write(first + b"connection: close\r\n\r\n" + body)
         self._coming, self._buffer = None, b""
         self._release()
-        self.close()
+        if at_once:
+            self.close()
+            return
+        self._deaf = True
+        self.transport.write_eof()
+        self._wait(_LINGER_S)
 
     # Inside
 
@@ -269,6 +282,8 @@ class ClientConnection(asyncio.Protocol):
         self._parts.append(data)
         self._got += len(data)
         self._check_length(self._got)
+        if self._chunks is not None and self._chunks.sizes_read > _FREE_CHUNKS + self._got // _LEAST_CHUNK:
+            raise HttpError(400, f"bad body: most chunks hold less than {_LEAST_CHUNK} bytes")
         if not self._front.buffered(len(data)):
             raise HttpError(503, "no room for more request bodies")
         self._held += len(data)

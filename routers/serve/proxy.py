@@ -122,8 +122,11 @@ class Proxy:
             self._serve(connection, head, body)
         except HttpError as error:
             connection.respond(error.status, error_body(error.status, error.message))
+        except RecursionError:
+            connection.answerer = None
+            connection.respond(400, error_body(400, "the body is nested too deeply"))
         except Exception as error:  # a fault of ours: told to the client and to whoever reads the log, and the router lives on
-            log.exception("%s %s", head.method, head.path.decode("latin-1"))
+            log.exception("%s %r", head.method, head.path)
             connection.answerer = None
             connection.respond(500, error_body(500, f"the router failed: {type(error).__name__}"))
 
@@ -248,6 +251,7 @@ class Proxy:
             self.router.on_request(request, now_s)
         except Exception:
             self.relays.pop(rid, None)
+            self.router.on_cancel(rid, now_s)  # what was counted of it is taken back
             raise
         relay.wait()
         self.wake(now_s)

@@ -1,6 +1,7 @@
 """The way to one replica: its address, its open connections, new ones. It does not know why a request goes there."""
 
 import asyncio
+import errno
 import ssl
 import time
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 
 from routers.serve.replica_connection import LOST, Handle, Reader, ReplicaConnection
 from routers.serve.settings import Timeouts
+
+_OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))  # we ran out: no fault of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,8 @@ class ReplicaLink:
                 connection = await self._open_connection()
         except (OSError, TimeoutError, ssl.SSLError) as error:
             reader, pending.reader = pending.reader, None
-            self._failures.on_unreachable(self.replica_id)
+            if error.errno not in _OURS:
+                self._failures.on_unreachable(self.replica_id)
             if reader is not None:
                 why = "it did not answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
                 reader.on_broken(LOST, f"cannot connect: {why}")

@@ -8,6 +8,7 @@ from routers.serve.headers import HOP_BY_HOP, Header, lines, listed
 from routers.serve.openai_error import HttpError
 
 _OURS = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+_ONCE = frozenset((b"host", b"transfer-encoding"))
 
 
 @dataclass(slots=True)
@@ -74,9 +75,9 @@ def parse_request_head(data: bytes, most_headers: int, forwarded_for: bool = Fal
     if len(heard.headers) > most_headers:
         raise HttpError(431, f"more than {most_headers} headers")
     method = parser.get_method().decode("ascii")
-    if method == "CONNECT":
-        raise HttpError(501, "CONNECT is not served")
-    if not heard.url.startswith(b"/"):
+    if method in ("CONNECT", "TRACE"):
+        raise HttpError(501, f"{method} is not served")
+    if not heard.url.startswith(b"/") or b"#" in heard.url:
         raise HttpError(400, "the request's target must be a path")
     version = parser.get_http_version()
     if version not in ("1.0", "1.1"):
@@ -90,6 +91,8 @@ def _head(method: str, heard: _Heard, modern: bool, forwarded_for: bool) -> Requ
     connection: list[bytes] = []
     for header in heard.headers:
         name = header[0].lower()
+        if name in known and name in _ONCE:
+            raise HttpError(400, f"more than one {name.decode()} header")
         known[name] = header[1]
         if name == b"connection":
             connection.append(header[1])
@@ -107,6 +110,8 @@ def _head(method: str, heard: _Heard, modern: bool, forwarded_for: bool) -> Requ
     encoding = known.get(b"transfer-encoding")
     if encoding is not None and encoding.strip().lower() != b"chunked":
         raise HttpError(501, "no transfer encoding but chunked is served")
+    if encoding is not None and not modern:
+        raise HttpError(400, "HTTP/1.0 has no transfer encodings")
     length = None if encoding is not None else int(known.get(b"content-length", 0))
     expects = modern and known.get(b"expect", b"").lower() == b"100-continue"
     return RequestHead(method, heard.url, heard.url.partition(b"?")[0], modern, keep_alive, length, expects, kept, known)

@@ -1,10 +1,14 @@
 """One line of JSON for each try: where it went, why, and how it ended. It holds no prompt, no answer and no key."""
 
+import contextlib
 import json
+import logging
 from pathlib import Path
 from types import TracebackType
 
 from routers.tries import Try
+
+log = logging.getLogger("stampede.router")
 
 _BUFFER_BYTES = 1 << 20
 
@@ -14,12 +18,15 @@ class RequestLog:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8", buffering=_BUFFER_BYTES)
+        self._lost = False
 
     def __enter__(self) -> "RequestLog":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        self.flush()
+        with contextlib.suppress(OSError):  # said already
+            self._file.close()
 
     def write(
         self,
@@ -56,7 +63,19 @@ class RequestLog:
             "output_tokens": output_tokens,
             "cached_tokens": cached_tokens,
         }
-        self._file.write(json.dumps(row) + "\n")
+        self._put(json.dumps(row) + "\n")
 
     def flush(self) -> None:
-        self._file.flush()
+        self._put("")
+
+    def _put(self, text: str) -> None:
+        """A full disk costs lines, and no request."""
+        if self._lost:
+            return
+        try:
+            self._file.write(text)
+            if not text:
+                self._file.flush()
+        except OSError as error:
+            self._lost = True
+            log.error("%s: %s; no more requests are logged", self._file.name, error.strerror or error)

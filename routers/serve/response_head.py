@@ -70,6 +70,8 @@ def _parse(data: bytes, to_head: bool) -> tuple[ResponseHead, int | None]:
         raise BadResponse("an upgrade nobody asked for") from None
     except (httptools.HttpParserError, ValueError) as error:
         raise BadResponse(str(error)) from None
+    if status < 100:
+        raise BadResponse(f"status {status}")
     kept: list[Header] = []
     connection: list[bytes] = []
     length: int | None = None

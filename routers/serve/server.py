@@ -8,6 +8,7 @@ from routers.serve.client_connection import ClientConnection
 from routers.serve.proxy import Proxy
 
 _BACKLOG = 4096
+_GRACE_S = 0.3
 
 
 class RouterServer:
@@ -40,18 +41,24 @@ class RouterServer:
         await self._stop()
 
     async def drain(self, timeout_s: float) -> bool:
-        """Accept no more, say so at `/health`, let what is under way end; False when it did not in time."""
+        """Accept no more, say so at `/health`, let what is under way end; False when it did not in time.
+
+        An unused connection is closed a moment later only: what its client has just sent may be on its way.
+        """
         proxy = self.proxy
         proxy.draining = True
         for server in self._servers[:1]:
             server.close()
-        deadline_s = asyncio.get_running_loop().time() + timeout_s
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
         while True:
-            for connection in [c for c in proxy.connections if not c.busy]:
-                connection.close()
+            lasted_s = clock() - began_s
+            if lasted_s >= min(_GRACE_S, timeout_s):
+                for connection in [c for c in proxy.connections if not c.busy]:
+                    connection.close()
             if not proxy.connections:
                 return True
-            if asyncio.get_running_loop().time() >= deadline_s:
+            if lasted_s >= timeout_s:
                 return False
             await asyncio.sleep(0.02)
 

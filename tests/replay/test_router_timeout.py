@@ -14,7 +14,7 @@ ONCE = RetryRule("one try", ttft_timeout_s=None, max_attempts=1)
 
 @pytest.mark.parametrize("orphan", [True, False])
 def test_a_try_that_is_given_up_ends_its_row_and_a_retry_has_its_own(orphan: bool) -> None:
-    guards = (("retry", {"max_attempts": 2, "exclude": "last"}), ("timeout", {"first_token_s": 1.2, "orphan": orphan}))
+    guards = (("retry", {"max_attempts": 2, "exclude": "last"}), ("timeout", {"first_token_s": 1.1, "orphan": orphan}))
     rows, run = replayed(cell("round_robin", guards, ONCE, changes={"max_running": 8}), burst(1, 200))
     given_up = [r for r in rows if r.error == "router gave up"]
     assert len(given_up) > 5

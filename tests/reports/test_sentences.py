@@ -132,6 +132,12 @@ STAMPEDES = [
         id="slow is not down",
     ),
     pytest.param(
+        [arm(A, ORPHANED, 1, recovered=1, slow=2, metastable=2), arm(B, ORPHANED, 5, recovery_s=3.0)],
+        "After a 3× burst of 20 s, with “orphaned”, 1 of 2 routers is not back when the observation ends in 4 of their 5 runs, "
+        "2 of these 4 metastable (alpha 4/5); no other setting was judged for them.",
+        id="some slow, some down",
+    ),
+    pytest.param(
         [arm(A, ORPHANED, 0, slow=5), arm(B, ORPHANED, 0, slow=5)],
         "After a 3× burst of 20 s, with “orphaned”, neither router is back in any run when the observation ends; "
         "no other setting was judged for them.",
