@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from flows.failure import say
 from flows.serve import DONE, INTERRUPTED
 
+_OTHER_FILES = 64
+
 if TYPE_CHECKING:
     from routers.serve.proxy import Named, Proxy
     from routers.serve.request_log import RequestLog
@@ -41,10 +43,13 @@ def serve_router(
     ]
     if not pool:
         raise ValueError("no replica: give --replica URL, or --prefill URL and --decode URL")
+    asked = options["max_connections"]
+    most = options["max_connections"] = _within_files(asked)
     settings = _settings(**options)
     engine = None if profile is None else EngineProfile.load(profile)
     proxy = Proxy(named(policy), [named(guard) for guard in guards], pool, settings, seed, engine)  # type: ignore[arg-type]
-    _raise_file_limit()
+    if most < asked:
+        say(f"at most {most} clients' connections, not {asked}: the system limits how many files this process may open")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with ExitStack() as stack:
         if log is not None:
@@ -164,7 +169,9 @@ def _open_log(path: str) -> "RequestLog":
         raise ValueError(f"--log {path}: {error.strerror or error}") from error
 
 
-def _raise_file_limit() -> None:
-    """Two sockets a request: as many files as the system lets us open."""
+def _within_files(connections: int) -> int:
+    """Raises the limit of open files; returns how many clients' connections fit, with one to a replica for each."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most = max(1, (hard - _OTHER_FILES) // 2) if hard != resource.RLIM_INFINITY else connections
+    return min(most, connections)

@@ -19,6 +19,7 @@ from replay.rows import OpenAttempt
 from replay.stream import NoGauges, StreamEnd, fetch_gauges, stream_completion
 from replicas.profile import EngineProfile
 from replicas.view import Observation
+from routers.kv_events import refuse_deaf
 from routers.tries import RequestEnd, Try
 from workloads.prompts.token_ids import Ids, prompt_ids, segment_ids
 from workloads.prompts.vocabulary import Vocabulary
@@ -61,6 +62,7 @@ class LiveRun(Driver):
         self._fault: BaseException | None = None
         self._changed = asyncio.Event()
         super().__init__(cell, workload, recorder, profile, record_inputs)
+        refuse_deaf(cell.router.name, self.routers[0].policy)
 
     def now_s(self) -> float:
         return asyncio.get_running_loop().time() - self._epoch_s

@@ -62,8 +62,12 @@ class RouterFleet:
         error: str = "",
         output_tokens: int = 0,
         cached_tokens: int | None = None,
+        at: int | None = None,
     ) -> None:
-        self._member(try_id).on_try_end(try_id, ok, status, now_s, error, output_tokens, cached_tokens)
+        self._member(try_id).on_try_end(try_id, ok, status, now_s, error, output_tokens, cached_tokens, at)
+
+    def on_prefilled(self, try_id: int) -> None:
+        self._member(try_id).on_prefilled(try_id)
 
     def set_healthy(self, replica_id: int, healthy: bool, now_s: float) -> None:
         """A health check that all of them share."""

@@ -5,8 +5,11 @@ An effect may lead to inputs before it returns (a refusal inside `send`), so an 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from inspect import signature
 from typing import Any, NamedTuple
 
+from replicas.view import ReplicaView
 from routers.router import Router
 from routers.tries import RequestEnd, Try
 
@@ -14,11 +17,14 @@ INPUTS = (
     "on_request",
     "on_first_token",
     "on_try_end",
+    "on_prefilled",
     "on_cancel",
     "on_observation",
     "on_probe",
     "on_kv_event",
     "set_healthy",
+    "add",
+    "remove",
     "on_wake",
 )
 
@@ -45,8 +51,12 @@ class Recording:
     def _recorded(self, name: str) -> Any:
         call = getattr(self._router, name)
 
-        def told(*arguments: Any) -> None:
-            self._log.append(Input(name, arguments, self._depth))
+        def told(*arguments: Any, **named: Any) -> None:
+            if named:
+                bound = signature(call).bind(*arguments, **named)
+                bound.apply_defaults()
+                arguments = bound.args
+            self._log.append(Input(name, tuple(map(_kept, arguments)), self._depth))
             self._depth += 1
             try:
                 call(*arguments)
@@ -54,6 +64,11 @@ class Recording:
                 self._depth -= 1
 
         return told
+
+
+def _kept(argument: Any) -> Any:
+    """A router writes to the view of a replica that joins: each has its own, as it was then."""
+    return replace(argument) if isinstance(argument, ReplicaView) else argument
 
 
 class Refeed:
@@ -76,7 +91,7 @@ class Refeed:
             entry = self._log[self._at]
             self._at += 1
             self._depth = entry.depth
-            getattr(self._router, entry.name)(*entry.arguments)
+            getattr(self._router, entry.name)(*map(_kept, entry.arguments))
             self._depth = depth
 
     def send(self, attempt: Try, now_s: float) -> None:

@@ -3,18 +3,21 @@
 The head of an answer waits for the first bytes of its body: until then the request may still go to another replica.
 """
 
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from routers.serve.answer_facts import TAIL, is_done, stream_error, usage
 from routers.serve.client_connection import ClientConnection
-from routers.serve.replica_connection import BAD, Handle
+from routers.serve.replica_connection import Handle
 from routers.serve.response_head import ResponseHead
+from routers.serve.unchunked import Unchunked
 from routers.tries import Try
 
 if TYPE_CHECKING:
     from routers.serve.proxy import Proxy
 
+_SHORT = 64
 ENDS_WITH_DONE = frozenset((b"/v1/completions", b"/v1/chat/completions"))
 
 
@@ -56,6 +59,7 @@ class AnswerRelay:
         self._relaying = False  # something of this response has gone to the client
         self._before = self._last = b""
         self._reads = 0
+        self._write: Callable[[bytes], None]
         self._sent_s = self._clock_s = now_s
         self._first_s: float | None = None
         self._stalled_s: float | None = None
@@ -86,9 +90,6 @@ class AnswerRelay:
     # The replica's response
 
     def on_head(self, head: ResponseHead) -> None:
-        if head.chunked and self._client.head is not None and not self._client.head.modern:
-            self.abandon(BAD, "a chunked answer to an HTTP/1.0 request")
-            return
         self._head = head
         if head.status >= 400:
             self._end_try(False, head.status, f"HTTP {head.status}")
@@ -98,7 +99,10 @@ class AnswerRelay:
     def on_data(self, data: bytes) -> None:
         self._clock_s = monotonic()
         if self._relaying:
-            self._before, self._last = self._last, data
+            if len(data) < _SHORT and len(self._last) < TAIL:
+                self._last += data  # a piece of an event: the stream's end may come in several
+            else:
+                self._before, self._last = self._last, data
             self._reads += 1
             self._write(data)
             return
@@ -187,8 +191,13 @@ class AnswerRelay:
         self._write = transport.write
         if self._proxy.looks_again:
             self._proxy.wheel.add(self, self._due_s())
-        end = client.head_end(body is not None and body.ends_with_connection)
-        transport.write(b"".join((head.for_client, self._who(), end, data)))
+        if head.chunked and client.head is not None and not client.head.modern:
+            transport.write(b"".join((head.unchunked, self._who(), client.head_end(True))))
+            write = self._write = Unchunked(transport.write).feed
+            write(data)
+        else:
+            end = client.head_end(body is not None and body.ends_with_connection)
+            transport.write(b"".join((head.for_client, self._who(), end, data)))
         if client.full:
             self.on_client_full()  # of earlier answers, or of this one's beginning
 

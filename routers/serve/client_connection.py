@@ -5,51 +5,17 @@ One request at a time; what a client sends ahead waits in its buffer. A client t
 
 import asyncio
 import time
-from typing import Protocol, cast
+from typing import cast
 
 from routers.serve.body_end import BadFraming, ChunkedEnd, payload_of
+from routers.serve.front import Answerer, Front
 from routers.serve.openai_error import HttpError, error_body
 from routers.serve.request_head import RequestHead, parse_request_head
-from routers.serve.settings import ServeSettings
 from routers.serve.status_line import status_line
-from routers.serve.wheel import Wheel
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LINGER_S = 5.0
 _FREE_CHUNKS, _LEAST_CHUNK = 4096, 128  # each chunk costs a microsecond: millions of them would stop all others
-
-
-class Answerer(Protocol):
-    """What is answering a client's request."""
-
-    def on_client_gone(self) -> None: ...
-
-    def on_client_full(self) -> None:
-        """The client reads slower than is written."""
-
-    def on_client_reading(self) -> None:
-        """It has caught up."""
-
-
-class Front(Protocol):
-    """What stands behind the clients' connections."""
-
-    settings: ServeSettings
-    wheel: Wheel
-
-    @property
-    def draining(self) -> bool:
-        """Every answer is the last one of its connection."""
-
-    def on_connection(self, connection: "ClientConnection") -> bool:
-        """False: there are too many."""
-
-    def on_connection_lost(self, connection: "ClientConnection") -> None: ...
-
-    def on_request(self, connection: "ClientConnection", head: RequestHead, body: bytes) -> None: ...
-
-    def buffered(self, change: int) -> bool:
-        """Bytes of request bodies come (False: there is no room) or go."""
 
 
 class ClientConnection(asyncio.Protocol):

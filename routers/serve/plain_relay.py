@@ -1,6 +1,7 @@
 """A request that asks for no tokens (`GET /v1/models`, …): passed to any healthy replica, past the policy and its counts."""
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from routers.serve.client_connection import ClientConnection
@@ -8,6 +9,7 @@ from routers.serve.openai_error import error_body
 from routers.serve.replica_connection import Handle
 from routers.serve.replica_link import ReplicaLink
 from routers.serve.response_head import ResponseHead
+from routers.serve.unchunked import Unchunked
 
 if TYPE_CHECKING:
     from routers.serve.proxy import Proxy
@@ -19,6 +21,7 @@ class PlainRelay:
     def __init__(self, proxy: "Proxy", client: ClientConnection, link: ReplicaLink, body: bytes) -> None:
         self._proxy, self._client = proxy, client
         self._begun = False
+        self._write: Callable[[bytes], None]
         self.slot = -1
         self._clock_s = time.monotonic()
         client.answerer = self
@@ -27,21 +30,22 @@ class PlainRelay:
 
     def on_head(self, head: ResponseHead) -> None:
         client = self._client
-        if head.chunked and client.head is not None and not client.head.modern:
-            self._drop()
-            self.on_broken(502, "a chunked answer to an HTTP/1.0 request")
-            return
         self._begun = True
         if client.transport is not None:
-            end = client.head_end(head.body is not None and head.body.ends_with_connection)
-            client.transport.write(head.for_client + end)
+            self._write = client.transport.write
+            if head.chunked and client.head is not None and not client.head.modern:
+                client.transport.write(head.unchunked + client.head_end(True))
+                self._write = Unchunked(client.transport.write).feed
+            else:
+                end = client.head_end(head.body is not None and head.body.ends_with_connection)
+                client.transport.write(head.for_client + end)
             if client.full:
                 self.on_client_full()  # of earlier answers
 
     def on_data(self, data: bytes) -> None:
         self._clock_s = time.monotonic()
         if self._client.transport is not None:
-            self._client.transport.write(data)
+            self._write(data)
 
     def on_end(self) -> None:
         self._handle = None

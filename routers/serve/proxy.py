@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from replicas.profile import EngineProfile
 from replicas.view import Observation, ReplicaView, Role
 from routers.factory import build_router
+from routers.kv_events import refuse_deaf
 from routers.policy import RoutedRequest
 from routers.serve.ask import name_of_attempt, read_ask
 from routers.serve.client_connection import ClientConnection
@@ -68,6 +69,7 @@ class Proxy:
             self._link(i, address)
         views = [ReplicaView(i, role=role, healthy=False) for i, (_, role) in enumerate(replicas)]
         self.router = build_router(*policy, guards, views, self, seed, on_decision=self.metrics.on_decision, profile=profile)
+        refuse_deaf(policy[0], self.router.policy)
         self.router.pairs_together = settings.pairs == "sglang"
         self._may_wake = self.router.may_wake
         self._knows_roles = self.router.policy.knows_roles

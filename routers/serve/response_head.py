@@ -7,6 +7,9 @@ import httptools
 from routers.serve.body_end import BodyEnd, ChunkedEnd, CloseEnd, LengthEnd
 from routers.serve.headers import HOP_BY_HOP, Header, lines, listed
 
+_NO_CONTENT = 204
+_CHUNKED = b"transfer-encoding: chunked\r\n"
+
 
 class BadResponse(ValueError):
     """A replica sent what is no HTTP response."""
@@ -25,6 +28,11 @@ class ResponseHead:
     @property
     def chunked(self) -> bool:
         return isinstance(self.body, ChunkedEnd)
+
+    @property
+    def unchunked(self) -> bytes:
+        """`for_client` of an answer without its chunks."""
+        return self.for_client.removesuffix(_CHUNKED)
 
 
 class _Heard:
@@ -80,6 +88,8 @@ def _parse(data: bytes, to_head: bool) -> tuple[ResponseHead, int | None]:
         name = header[0].lower()
         if name == b"content-length":
             length = int(header[1])
+            if status == _NO_CONTENT:
+                continue  # RFC 9110, 8.6: there it may not stand
         elif name == b"transfer-encoding":
             chunked = _is_chunked(header[1])
             continue
@@ -96,7 +106,7 @@ def _parse(data: bytes, to_head: bool) -> tuple[ResponseHead, int | None]:
         kept = [h for h in kept if h[0].lower() not in named]
     body = None if to_head or status in (204, 304) or status < 200 else _body(chunked, length)
     first = b"HTTP/1.1 %d %b\r\n" % (status, heard.reason)
-    framing = b"transfer-encoding: chunked\r\n" if chunked and body is not None else b""
+    framing = _CHUNKED if chunked and body is not None else b""
     keep_alive = b"close" not in named if parser.get_http_version() == "1.1" else b"keep-alive" in named
     if body is not None and body.ends_with_connection:
         keep_alive = False

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from replicas.view import Observation
+from replicas.view import Observation, ReplicaView
+from routers.factory import build_router
 from routers.fleet import RouterFleet
 from routers.policies import build_policy
 from routers.router import Router
@@ -82,3 +83,24 @@ def test_two_routers_that_do_not_know_of_each_other_balance_worse_than_one() -> 
         return max(counts) - min(counts)
 
     assert spread(1) == 0 < spread(8)
+
+
+def test_halves_of_a_pair_reach_the_router_that_sent() -> None:
+    driver = FakeDriver()
+
+    def build(effects: Effects, number: int, of: int) -> Router:
+        pool = [ReplicaView(0, role="prefill"), ReplicaView(1, role="decode")]
+        router = build_router("pd_pair", {}, (), pool, effects, 1, number=number, of=of)
+        router.pairs_together = True
+        return router
+
+    fleet = RouterFleet(build, 2, driver, lambda number, replica_id, now_s: None, seed=7)
+    for rid in range(20):
+        fleet.on_request(request(rid), 0.0)
+    assert sum(v.in_flight for m in fleet.members for v in m.views) == 40
+    for attempt in driver.sent:
+        fleet.on_prefilled(attempt.try_id)
+    assert [v.in_flight for m in fleet.members for v in m.views if v.role == "prefill"] == [0, 0]
+    for attempt in driver.sent:
+        fleet.on_try_end(attempt.try_id, False, 503, 1.0, at=0)
+    assert sum(v.in_flight for m in fleet.members for v in m.views) == 0

@@ -68,7 +68,7 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
-    abort = close
+    abort = write_eof = close
 
     def get_write_buffer_size(self) -> int:
         return 0

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -136,3 +137,33 @@ def test_nothing_heavy_is_loaded() -> None:
     code = f"import sys, flows.cli, flows.serve_router, routers.serve.server; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_clients_connections_fit_into_the_files_that_may_be_open() -> None:
+    few = "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (164, 164)); from flows.cli import main; "
+    run = "sys.exit(main(['serve', 'router', '--policy', 'random', '--replica', 'http://127.0.0.1:9', '--port', '0']))"
+    command = [sys.executable, "-c", few + run]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = process.stdout.readline().strip()
+        said = [process.stderr.readline() for _ in range(2)]
+        assert any("at most 50 clients' connections, not 16384" in line for line in said)
+        host, _, port = url.removeprefix("http://").partition(":")
+        kept = [socket.create_connection((host, int(port)), 5) for _ in range(50)]
+        with socket.create_connection((host, int(port)), 5) as extra:
+            assert extra.recv(200).startswith(b"HTTP/1.1 503 ")
+        for each in kept:
+            each.close()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_rule_that_would_hear_nothing_is_refused_in_one_line() -> None:
+    command = [sys.executable, "-m", "flows.cli", "serve", "router", "--policy", "kv_cost", "--replica", "http://127.0.0.1:9"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "set index=approximate" in line

@@ -8,7 +8,7 @@ import pytest
 from routers.serve.proxy import Named
 from routers.serve.settings import Health
 from tests.routers.serve.bench import ASK, Bench, run, until
-from tests.routers.serve.fake_replica import EVENTS_HEAD, OK, Exchange, FakeReplica, Script, event, stream, whole
+from tests.routers.serve.fake_replica import EVENTS_HEAD, LAST_CHUNK, OK, Exchange, FakeReplica, Script, event, stream, whole
 
 RETRY: Named = ("retry", {"exclude": "tried", "backoff_s": 0.01})
 REFUSED_IN_STREAM = stream({"error": {"message": "full", "type": "ServiceUnavailable", "param": None, "code": 503}})
@@ -256,3 +256,20 @@ def test_a_word_in_the_text_is_no_error() -> None:
         assert (await bench.metrics())['stampede_router_requests_total{outcome="ok",status="200"}'] == 1
 
     run(test, FakeReplica(sending(answer, close=False)))
+
+
+@pytest.mark.parametrize("cut", range(1, 20))
+def test_an_end_that_comes_in_pieces_is_an_end(cut: int) -> None:
+    """Wherever the network cuts `[DONE]`, and with whatever comes after it apart."""
+    done = event(b"[DONE]")
+
+    async def script(exchange: Exchange) -> None:
+        for part in (EVENTS_HEAD, event({"choices": [{"text": "x" * 200}]}), done[:cut], done[cut:], LAST_CHUNK):
+            await exchange.send(part)
+            await asyncio.sleep(0.01)
+
+    async def test(bench: Bench) -> None:
+        assert (await bench.ask()).whole
+        assert (await bench.metrics())['stampede_router_requests_total{outcome="ok",status="200"}'] == 1
+
+    run(test, FakeReplica(script))

@@ -1,9 +1,11 @@
 """Heads: what stays on its hop, what is told on request, and how old or fussy clients are served."""
 
+import asyncio
+
 import pytest
 
 from tests.routers.serve.bench import Bench, run
-from tests.routers.serve.fake_replica import OK, Exchange, FakeReplica, whole
+from tests.routers.serve.fake_replica import EVENTS_HEAD, LAST_CHUNK, OK, Exchange, FakeReplica, chunk, event, whole
 
 
 def test_hop_by_hop_headers_stay_on_their_hop() -> None:
@@ -85,6 +87,26 @@ def test_an_http_1_0_client_gets_an_answer_without_chunks() -> None:
         reply = await client.ask(version="1.0")
         assert (reply.body, reply.whole, reply.header("transfer-encoding")) == (b"data: [DONE]\n\n", True, None)
         assert await client.gone()
+
+    run(test, FakeReplica(script))
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/models"])
+def test_an_http_1_0_client_gets_a_chunked_answer_without_its_chunks(path: str) -> None:
+    """Whatever the client speaks, a replica that answers well is not blamed."""
+    events = b"".join(b"data: %d\n\n" % i for i in range(50))
+
+    async def script(exchange: Exchange) -> None:
+        for part in (EVENTS_HEAD, chunk(events[:7]), chunk(events[7:]) + event(b"[DONE]")[:9], event(b"[DONE]")[9:], LAST_CHUNK):
+            await exchange.send(part)
+            await asyncio.sleep(0.01)
+
+    async def test(bench: Bench) -> None:
+        client = await bench.client()
+        reply = await client.ask(path=path, version="1.0", method="POST" if "comp" in path else "GET")
+        assert (reply.status, reply.raw_body, reply.header("transfer-encoding")) == (200, events + b"data: [DONE]\n\n", None)
+        assert await client.gone()
+        assert (await bench.metrics()).get('stampede_router_requests_total{outcome="ok",status="200"}', 0) == ("comp" in path)
 
     run(test, FakeReplica(script))
 

@@ -25,11 +25,11 @@ from routers.serve.proxy import Proxy
 from routers.serve.replica_connection import ReplicaConnection
 from routers.serve.replica_link import Address
 from routers.serve.settings import ServeSettings
+from tests.routers.serve.compiled import compiled, pinned
 
 pytestmark = pytest.mark.benchmark
 
 ROOT = Path(__file__).parents[3]
-PEERS = ROOT.parent / "shared" / "peers"
 PORTS, ROUTER_PORT = (19011, 19012, 19013, 19014), 19100
 TICKS = os.sysconf("SC_CLK_TCK")
 MS = 1000.0
@@ -64,19 +64,11 @@ class Pool:
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def pinned(core: int) -> list[str]:
-    real_time = subprocess.run(["chrt", "-r", "5", "true"], capture_output=True).returncode == 0
-    return ["taskset", "-c", str(core), *(["chrt", "-r", "5"] if real_time else [])]
-
-
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if not PEERS.is_dir() or compiler is None or (os.cpu_count() or 1) < 2 or shutil.which("taskset") is None:
+def pool() -> Iterator[Pool]:
+    program, load = compiled("stub"), compiled("fastload")
+    if program is None or load is None or (os.cpu_count() or 1) < 2 or shutil.which("taskset") is None:
         pytest.skip("needs the peers' sources, a C compiler, and two cores")
-    folder = tmp_path_factory.mktemp("peers")
-    for name in ("stub", "fastload"):
-        subprocess.run([compiler, "-O2", "-w", "-o", folder / name, PEERS / f"{name}.c", "-lm"], check=True)
     replicas = [part for port in PORTS for part in ("--replica", f"http://127.0.0.1:{port}")]
     router = [
         sys.executable,
@@ -90,12 +82,12 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
         str(ROUTER_PORT),
         *replicas,
     ]
-    with subprocess.Popen([*pinned(1), str(folder / "stub"), *map(str, PORTS)]) as stub:
+    with subprocess.Popen([*pinned(1), str(program), *map(str, PORTS)]) as stub:
         time.sleep(0.5)
         with subprocess.Popen([*pinned(0), *router], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline().startswith("http")
-            yield Pool(folder / "fastload", process.pid)
+            yield Pool(load, process.pid)
             process.terminate()
         stub.terminate()
 
