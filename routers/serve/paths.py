@@ -1,7 +1,7 @@
 """Which paths ask for tokens, which are passed to any replica, and which are nobody's business. It looks at nothing else.
 
-Engines serve their operator's calls (`/flush_cache`, `/release_memory_occupation`, `/slow_down`: SGLang takes GET for them) beside
-their clients' ones, so outside `/v1/` only what is named here is passed on.
+Engines serve their operator's calls (`/flush_cache`, `/release_memory_occupation`, `/slow_down`: SGLang takes GET for them)
+beside their clients' ones, so outside `/v1/` only what is named here is passed on.
 """
 
 from typing import Literal
