@@ -168,7 +168,7 @@ def _under(by: dict[str, list[Stampede]], scene: Scene) -> str:
 
 
 def _stay_down(scene: Scene, down: Sequence[Stampede], group: Sequence[Stampede], noun: str) -> str:
-    """`6 of 7 routers stay down in 25 of their 30 runs (a 5/5, b 4/5 …)`, worst first; with slow runs among them, `are not back`."""
+    """`6 of 7 routers stay down in 25 of their 30 runs (a 5/5, b 4/5 …)`, worst first; with slow ones among them, `not back`."""
     name = {r.key: r.label for r in scene.routers}
     runs, lost = sum(r.judged for r in down), sum(r.judged - r.back for r in down)
     stuck = sum(r.down for r in down)
