@@ -70,14 +70,21 @@ def report(runs: tuple[str, ...]) -> int:
 
 
 @commands.command()
-def doctor() -> None:
+@click.option("--install", type=click.Choice(["vllm", "sglang"]), help="Make an environment with this engine, for the CPU.")
+@click.option("--into", metavar="DIR", help="With --install: its folder (default: among the user's data).")
+def doctor(install: str | None, into: str | None) -> int:
     """Say what is installed, which engines, GPUs and gateways were found, and what can run here."""
-    from flows.doctor import findings
+    from flows.doctor import findings, install_engine
 
+    if install:
+        return install_engine(install, into)
+    if into is not None:
+        raise ValueError(f"--into {into!r} belongs to --install")
     found = list(findings())
     width = max(len(name) for name, _ in found)
     for name, text in found:
         click.echo(f"{name:<{width}}  {text}")
+    return DONE
 
 
 @commands.group()

@@ -1,14 +1,16 @@
-"""What this machine can run: versions, engines, GPUs, gateways, browser. It installs and starts nothing."""
+"""What this machine can run: versions, engines, GPUs, gateways, browser; and an engine's environment made. It starts nothing."""
 
 import shutil
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
+from flows.failure import say
 from flows.manifest import commit, host, versions
+from replicas.launch import environment
 
-ENGINES = {"vllm": "vllm", "sglang": "sglang"}
-GATEWAY_PACKAGES = {"sglang-router": "sglang-router", "vllm-router": "vllm-router"}
-GATEWAY_PROGRAMS = ("nginx", "haproxy", "envoy")
+DONE = 0
+ENGINES = ("vllm", "sglang")
+GATEWAYS = ("sglang-router", "vllm-router", "nginx", "haproxy", "envoy")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -16,21 +18,42 @@ def findings() -> list[tuple[str, str]]:
     """(name, what was found), in the order to read them."""
     machine = host()
     gpus = found_gpus()
-    engines = [f"{name} {v}" for name, package in ENGINES.items() if (v := _version(package) or shutil.which(name))]
-    gateways = [f"{name} {v}" for name, package in GATEWAY_PACKAGES.items() if (v := _version(package))]
-    gateways += [f"{name} ({path})" for name in GATEWAY_PROGRAMS if (path := shutil.which(name))]
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    engines = {engine: _engine(engine) for engine in ENGINES}
+    usable = [engine for engine, (there, _) in engines.items() if there]
+    gateways = [f"{name} ({path})" for name in GATEWAYS if (path := _gateway(name)) is not None]
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     return [
         ("machine", f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']} {machine['machine']}"),
         ("versions", ", ".join(f"{name} {v}" for name, v in versions().items())),
         ("commit", commit() or "not a git checkout"),
         ("GPUs", ", ".join(gpus) or "none found"),
-        ("engines", ", ".join(engines) or "none found (vLLM and SGLang live in environments of their own)"),
-        ("gateways", ", ".join(gateways) or "none found (uv sync --extra gateways; nginx, haproxy, envoy by the system)"),
+        *((engine, text) for engine, (_, text) in engines.items()),
+        (
+            "gateways",
+            ", ".join(gateways) or "none found (uv sync --extra gateways, STAMPEDE_GATEWAYS, or by the system)",
+        ),
         ("browser", browser or "none found (only the page's own tests need one)"),
         ("simulated pool", "can run here: stampede run"),
-        ("real engines", "can run here" if gpus and engines else f"cannot run here: no {'GPU' if not gpus else 'engine'} found"),
+        ("real engines", f"can run here{'' if gpus else ', on the CPU'}: {', '.join(usable)}" if usable else "cannot run here"),
     ]
+
+
+def install_engine(engine: str, into: str | None) -> int:
+    """Make an environment for the CPU; its Python is the last line on stdout. Errors as `environment.install`."""
+    made = environment.install(engine, Path(into) if into else None, say)
+    if into:
+        say(f"studies find it by {environment.VARIABLES[engine]}={made.python}")
+    print(made.python)
+    return DONE
+
+
+def _engine(engine: str) -> tuple[bool, str]:
+    """(whether it can be started, what was found or how to get it)."""
+    try:
+        found = environment.find(engine)
+    except ValueError as error:
+        return False, str(error)
+    return True, f"{found.version or 'of an unknown version'} ({found.python}, {found.found_by})"
 
 
 def found_gpus() -> list[str]:
@@ -46,8 +69,10 @@ def found_gpus() -> list[str]:
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
-def _version(package: str) -> str | None:
+def _gateway(name: str) -> Path | None:
+    from routers.gateways.programs import MissingProgram, find_program
+
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return find_program(name)
+    except MissingProgram:
         return None

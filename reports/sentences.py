@@ -168,7 +168,7 @@ def _under(by: dict[str, list[Stampede]], scene: Scene) -> str:
 
 
 def _stay_down(scene: Scene, down: Sequence[Stampede], group: Sequence[Stampede], noun: str) -> str:
-    """`6 of 7 routers stay down in 25 of their 30 runs (a 5/5, b 4/5 …)`, worst first; where some runs are merely slow, nobody is called down."""
+    """`6 of 7 routers stay down in 25 of their 30 runs (a 5/5, b 4/5 …)`, worst first; with slow ones among them, `not back`."""
     name = {r.key: r.label for r in scene.routers}
     runs, lost = sum(r.judged for r in down), sum(r.judged - r.back for r in down)
     stuck = sum(r.down for r in down)
@@ -180,7 +180,8 @@ def _stay_down(scene: Scene, down: Sequence[Stampede], group: Sequence[Stampede]
         return f"{name[down[0].router]} {one}{end} in {'every run' if lost == runs else f'{lost} of {runs} runs'}{of_these}"
     every = lost == runs
     if every and slow and len(down) == len(group):
-        return f"{f'neither {noun[:-1]}' if len(group) == 2 else f'none of {len(group)} {noun}'} is back in any run{end}{of_these}"
+        nobody = f"neither {noun[:-1]}" if len(group) == 2 else f"none of {len(group)} {noun}"
+        return f"{nobody} is back in any run{end}{of_these}"
     who = f"{len(down)} of {len(group)} {noun} {one if len(down) == 1 else many}{end}"
     who = f"{_all(len(group), noun)} {many}{end}" if len(down) == len(group) else who
     each = "" if every and len(down) == len(group) else f" ({listed([_tally(name, r, every) for r in _worst(down)])})"

@@ -6,13 +6,15 @@ engine, or what the policy and the guards think.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from heapq import heappop, heappush
 
 from replicas.view import Observation, ReplicaView
 from routers.eligible import EligibleReplicas
 from routers.guard import GiveUp, Guard, Hold, Refuse, Retry
+from routers.hooks import Hooks
+from routers.open_tries import OpenTries
 from routers.policy import Decision, KvEvent, NoReplica, Policy, RoutedRequest, TryEnd
-from routers.tries import EXPECTED_OUTPUT_TOKENS, Effects, Flight, RequestEnd, Stage, Try
+from routers.retry_timers import RetryTimers
+from routers.tries import Effects, Flight, RequestEnd, Stage, Try
 
 __all__ = ["Effects", "OnDecision", "RequestEnd", "Router", "Try"]
 
@@ -50,14 +52,11 @@ class Router:
         self._orphan: Callable[[int, float], None] | None = getattr(effects, "orphan", None)
         self._on_decision = on_decision
         self._flights: dict[int, Flight] = {}
-        self._tries: dict[int, Try] = {}
-        self._last_try_id = number + 1 - of  # router `number` `of` a fleet: (try_id - 1) % of == number
-        self._try_id_step = of
-        self._timers: list[tuple[float, int, int, int]] = []  # (at_s, number, rid, the guard to go on at)
-        self._last_timer = 0
+        self._tries = OpenTries(self._replicas, number, of)
+        self._timers = RetryTimers()
         self._held = 0
         self._releasing = False
-        self._find_hooks()
+        self._hooks = Hooks(policy, self.guards)
 
     @property
     def views(self) -> Sequence[ReplicaView]:
@@ -92,9 +91,9 @@ class Router:
         if attempt is None or attempt.stage == "prefill":
             return
         attempt.flight.streaming = True
-        if self._policy_first_token is not None:
-            self._policy_first_token(attempt.request, attempt.decision, now_s)
-        for hook in self._guard_first_token:
+        if self._hooks.first_token is not None:
+            self._hooks.first_token(attempt.request, attempt.decision, now_s)
+        for hook in self._hooks.guard_first_token:
             hook(attempt.request, attempt.replica_id, now_s)
         self._release(now_s)
 
@@ -113,22 +112,22 @@ class Router:
 
         `at`: the replica that it ended at, where that is not the try's own (the prefill half of a `pair`).
         """
-        attempt = self._retire(try_id)
+        attempt = self._tries.retire(try_id)
         if attempt is None:
             return
         flight = attempt.flight
         if ok and attempt.stage == "prefill" and attempt.decision.replica_id not in self._by_id:
             ok, status, error = False, NO_REPLICA_STATUS, "the decode replica has left the pool"
         retry = end = None
-        if self._tells_ends:
+        if self._hooks.tells_ends:
             at = attempt.replica_id if at is None else at
             end = TryEnd(ok, status, at, attempt.router_try, flight.streaming, output_tokens, cached_tokens)
             retry = self._end_for_guards(attempt.request, end, now_s)
         if ok and attempt.stage == "prefill":
             self._send(flight, attempt.decision, "decode", attempt.decision.replica_id, now_s)
         else:
-            if self._policy_end is not None and end is not None:
-                self._policy_end(attempt.request, attempt.decision, end, now_s)
+            if self._hooks.policy_end is not None and end is not None:
+                self._hooks.policy_end(attempt.request, attempt.decision, end, now_s)
             if retry is None or ok or flight.streaming:
                 self._finish(flight, ok, status, error, now_s)
             else:
@@ -140,7 +139,7 @@ class Router:
         """The prefill half of a `pair` has ended well: its replica is free of it."""
         attempt = self._tries.get(try_id)
         if attempt is not None:
-            self._end_prefill_half(attempt)
+            self._tries.end_prefill_half(attempt)
 
     def on_cancel(self, rid: int, now_s: float) -> None:
         """The client hung up: its try is aborted, or it is dropped where it waits. Nobody is answered."""
@@ -149,14 +148,15 @@ class Router:
             return
         self._held -= flight.held_at >= 0
         flight.last = None  # see `_finish`
+        self._timers.drop(flight)
         if flight.live is not None and flight.decision is not None:
             try_id = flight.live.try_id
             end = TryEnd(False, 0, flight.live.replica_id, flight.router_try, flight.streaming)
-            self._retire(try_id)
-            if self._policy_end is not None:
-                self._policy_end(flight.request, flight.decision, end, now_s)
+            self._tries.retire(try_id)
+            if self._hooks.policy_end is not None:
+                self._hooks.policy_end(flight.request, flight.decision, end, now_s)
             self._effects.abort(try_id, now_s)
-        for hook in self._guard_done:
+        for hook in self._hooks.guard_done:
             hook(flight.request, now_s)
         self._release(now_s)
 
@@ -193,32 +193,24 @@ class Router:
     @property
     def may_wake(self) -> bool:
         """False where `next_wake_s` will always be inf: no guard, which could hold or retry, and a policy without a timer."""
-        return bool(self.guards or self._wakers)
+        return bool(self.guards or self._hooks.wakers)
 
     def next_wake_s(self) -> float:
         """When `on_wake` is due at the latest (inf: never)."""
-        timers = self._timers
-        while timers and not self._is_due(timers[0]):
-            heappop(timers)  # its client hung up
-        wake_s = timers[0][0] if timers else float("inf")
-        for wake in self._wakers:
+        wake_s = self._timers.next_s()
+        for wake in self._hooks.wakers:
             wake_s = min(wake_s, wake())
         return wake_s
 
     def on_wake(self, now_s: float) -> None:
         """Time has passed: retries that are due, the policy's own timer, requests that may leave a queue."""
-        for hook in self._guard_wake:
+        for hook in self._hooks.guard_wake:
             hook(now_s)
-        for give_up in self._guard_give_up:
+        for give_up in self._hooks.guard_give_up:
             for item in give_up(now_s):
                 self._give_up(item, now_s)
-        timers = self._timers
-        while timers and timers[0][0] <= now_s:
-            timer = heappop(timers)
-            if self._is_due(timer):
-                flight = self._flights[timer[2]]
-                flight.timer = 0
-                self._admit(flight, timer[3], now_s)
+        while (due := self._timers.take(now_s)) is not None:
+            self._admit(*due, now_s)
         if self.policy.next_wake_s() <= now_s:
             for replica_id in self.policy.on_wake(now_s):
                 self._effects.probe(replica_id, now_s)
@@ -246,7 +238,7 @@ class Router:
     # The way of a request
 
     def _admit(self, flight: Flight, first: int, now_s: float) -> None:
-        for index, ask in self._asked_from[first]:
+        for index, ask in self._hooks.asked_from[first]:
             admission = ask(flight.request, self._replicas.as_seen_by(index, now_s), now_s)
             if isinstance(admission, Hold):
                 flight.held_at = index
@@ -275,8 +267,8 @@ class Router:
         flight.router_try += 1
         if self._on_decision is not None:
             self._on_decision(request, decision, flight.router_try, replicas, now_s)
-        if self._policy_sent is not None:
-            self._policy_sent(request, decision, now_s)
+        if self._hooks.sent is not None:
+            self._hooks.sent(request, decision, now_s)
         for replica_id in decision.probes:
             self._effects.probe(replica_id, now_s)
         if decision.prefill_id is None:
@@ -295,58 +287,15 @@ class Router:
             return None
 
     def _send(self, flight: Flight, decision: Decision, stage: Stage, replica_id: int, now_s: float) -> None:
-        request = flight.request
-        tokens = request.prompt.tokens
-        if stage != "prefill":
-            max_tokens = request.max_tokens
-            tokens += max_tokens if max_tokens < EXPECTED_OUTPUT_TOKENS else EXPECTED_OUTPUT_TOKENS
-        view = self._by_id[replica_id]
-        view.in_flight += 1
-        view.in_flight_tokens += tokens
-        try_id = self._last_try_id = self._last_try_id + self._try_id_step
-        attempt = Try(try_id, request, decision, replica_id, stage, flight.router_try, tokens, flight)
-        if stage == "pair":
-            self._begin_prefill_half(attempt)
-        flight.live = flight.last = self._tries[try_id] = attempt
-        for hook in self._guard_sent:
-            hook(request, replica_id, now_s)
+        attempt = self._tries.open(flight, decision, stage, replica_id)
+        for hook in self._hooks.guard_sent:
+            hook(flight.request, replica_id, now_s)
         self._effects.send(attempt, now_s)  # last: it may end at once
-
-    def _retire(self, try_id: int) -> Try | None:
-        attempt = self._tries.pop(try_id, None)
-        if attempt is not None:
-            view = self._by_id[attempt.replica_id]
-            view.in_flight -= 1
-            view.in_flight_tokens -= attempt.tokens
-            attempt.flight.live = None
-            if attempt.prefilling:
-                self._end_prefill_half(attempt)
-            if self._replicas.leaving:
-                self._replicas.forget(view)
-        return attempt
-
-    def _begin_prefill_half(self, attempt: Try) -> None:
-        view = self._prefill_view(attempt)
-        attempt.prefilling = True
-        view.in_flight += 1
-        view.in_flight_tokens += attempt.request.prompt.tokens
-
-    def _end_prefill_half(self, attempt: Try) -> None:
-        if attempt.prefilling:
-            view = self._prefill_view(attempt)
-            attempt.prefilling = False
-            view.in_flight -= 1
-            view.in_flight_tokens -= attempt.request.prompt.tokens
-            self._replicas.forget(view)
-
-    def _prefill_view(self, attempt: Try) -> ReplicaView:
-        assert attempt.decision.prefill_id is not None
-        return self._by_id[attempt.decision.prefill_id]
 
     def _end_for_guards(self, request: RoutedRequest, end: TryEnd, now_s: float) -> tuple[Retry, int] | None:
         """Every guard hears of the end; the first Retry counts, with the index of the guard to go on at."""
         chosen = None
-        for index, hook in self._guard_end:
+        for index, hook in self._hooks.guard_end:
             retry = hook(request, end, now_s)
             if retry is not None and chosen is None:
                 chosen = retry, index + 1
@@ -356,17 +305,12 @@ class Router:
         """Always by the timer, even at once: a driver may refuse inside `send`, and calls must not nest for each retry."""
         flight.exclude = retry.exclude
         flight.request = replace(flight.request, router_try=flight.router_try + 1)
-        flight.timer = self._last_timer = self._last_timer + 1
-        heappush(self._timers, (retry.at_s, flight.timer, flight.request.rid, first))
-
-    def _is_due(self, timer: tuple[float, int, int, int]) -> bool:
-        flight = self._flights.get(timer[2])
-        return flight is not None and flight.timer == timer[1]
+        self._timers.set(flight, retry.at_s, first)
 
     def _finish(self, flight: Flight, ok: bool, status: int, error: str, now_s: float, refused_by: int | None = None) -> None:
         rid = flight.request.rid
         del self._flights[rid]
-        for hook in self._guard_done:
+        for hook in self._hooks.guard_done:
             hook(flight.request, now_s)
         last, flight.last = flight.last, None  # a try knows its flight: no cycle may be left for the collector
         self._effects.answer(rid, RequestEnd(ok, status, error, last, refused_by), now_s)
@@ -379,7 +323,7 @@ class Router:
         moved = True
         while moved:
             moved = False
-            for index, release in self._guard_release:
+            for index, release in self._hooks.guard_release:
                 for item in release(self._replicas.as_seen_by(index, now_s), now_s):
                     moved = True
                     self._let_go(item.rid, item.refuse_status, index, now_s)
@@ -397,23 +341,3 @@ class Router:
             self._admit(flight, index + 1, now_s)
         else:
             self._finish(flight, False, refuse_status, "refused by a guard", now_s, index)
-
-    def _find_hooks(self) -> None:
-        """Only hooks that are overridden are ever called: this is the hot path of a simulator."""
-        policy, own = self.policy, type(self.policy)
-        self._policy_sent = policy.on_sent if own.on_sent is not Policy.on_sent else None
-        self._policy_first_token = policy.on_first_token if own.on_first_token is not Policy.on_first_token else None
-        self._policy_end = policy.on_end if own.on_end is not Policy.on_end else None
-        self._wakers = [policy.next_wake_s] if own.next_wake_s is not Policy.next_wake_s else []
-        numbered = list(enumerate(self.guards))
-        self._wakers += [g.next_wake_s for g in self.guards if type(g).next_wake_s is not Guard.next_wake_s]
-        asked = [(i, g.on_request) for i, g in numbered if type(g).on_request is not Guard.on_request]
-        self._asked_from = [[(i, ask) for i, ask in asked if i >= first] for first in range(len(self.guards) + 1)]
-        self._guard_wake = [g.on_wake for g in self.guards if type(g).on_wake is not Guard.on_wake]
-        self._guard_give_up = [g.give_up for g in self.guards if type(g).give_up is not Guard.give_up]
-        self._guard_sent = [g.on_sent for g in self.guards if type(g).on_sent is not Guard.on_sent]
-        self._guard_done = [g.on_done for g in self.guards if type(g).on_done is not Guard.on_done]
-        self._guard_first_token = [g.on_first_token for g in self.guards if type(g).on_first_token is not Guard.on_first_token]
-        self._guard_end = [(i, g.on_end) for i, g in numbered if type(g).on_end is not Guard.on_end]
-        self._tells_ends = bool(self._guard_end) or self._policy_end is not None
-        self._guard_release = [(i, g.release) for i, g in numbered if type(g).release is not Guard.release]

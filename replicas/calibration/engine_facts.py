@@ -41,10 +41,19 @@ async def ask(client: EngineClient, engine: str | None) -> EngineFacts:
 
 async def must_be_idle(client: EngineClient, engine: str) -> None:
     """Raises CannotMeasure when anything runs or waits: it would be measured too."""
-    gauges = await client.gauges()
-    running, waiting = gauges.get(_RUNNING[engine], 0.0), gauges.get(_WAITING[engine], 0.0)
+    running, waiting = await _load(client, engine)
     if running or waiting:
         raise CannotMeasure(f"{client.url}: {running:g} requests run and {waiting:g} wait there; nothing else may use the engine")
+
+
+async def _load(client: EngineClient, engine: str) -> tuple[float, float]:
+    """Requests that run and that wait. SGLang's gauges are not written while it is idle, so it is asked for its loads."""
+    answer = await client.get_json("/v1/loads") if engine == "sglang" else None
+    if answer and answer.get("loads"):
+        running, waiting = (sum(float(x[f"num_{what}_reqs"]) for x in answer["loads"]) for what in ("running", "waiting"))
+        return running, waiting
+    gauges = await client.gauges()
+    return gauges.get(_RUNNING[engine], 0.0), gauges.get(_WAITING[engine], 0.0)
 
 
 async def _vllm(client: EngineClient, card: dict[str, Any]) -> EngineFacts:

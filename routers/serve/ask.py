@@ -40,7 +40,7 @@ class Ask:
 
 
 def read_ask(head: RequestHead, body: bytes, session_headers: tuple[bytes, ...]) -> Ask:
-    """Reads a request that asks for tokens; HttpError 400 or 413 unless its body is a JSON object, or a form with files."""
+    """Reads a request that asks for tokens; HttpError 400 or 413 unless its body is a JSON object or a form of files."""
     if head.known.get(b"content-type", b"").lower().startswith(b"multipart/"):
         return _opaque(head, body, session_headers)
     if len(body) > _MOST_VALUES and body.count(b",") > _MOST_VALUES:

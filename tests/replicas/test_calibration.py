@@ -12,7 +12,7 @@ from flows.calibrate import _prompts
 from flows.cli import main as stampede
 from replicas.calibration.calibrate import Wanted, calibrate
 from replicas.calibration.client import CannotMeasure, EngineClient, Timed
-from replicas.calibration.engine_facts import EngineFacts, ask
+from replicas.calibration.engine_facts import EngineFacts, ask, must_be_idle
 from replicas.calibration.sweeps import Plan, fastest
 from replicas.profile import EngineProfile
 from replicas.served import ServedReplica, Serving
@@ -88,6 +88,28 @@ def test_a_busy_engine_is_refused() -> None:
 
     with pytest.raises(CannotMeasure, match="1 requests run and 0 wait there; nothing else may use the engine"):
         served(measure)
+
+
+class Sglang:
+    """SGLang 0.5.15 after a burst: its gauges were last written while requests ran."""
+
+    url = "http://sglang"
+
+    def __init__(self, running: int) -> None:
+        self.running = running
+
+    async def get_json(self, path: str) -> dict[str, Any] | None:
+        load = {"dp_rank": 0, "num_running_reqs": self.running, "num_waiting_reqs": 0}
+        return {"loads": [load]} if path == "/v1/loads" else None
+
+    async def gauges(self) -> dict[str, float]:
+        return {"sglang:num_running_reqs": 2.0, "sglang:num_queue_reqs": 0.0}
+
+
+def test_an_idle_sglang_is_not_taken_for_busy_by_its_stale_gauges() -> None:
+    asyncio.run(must_be_idle(Sglang(0), "sglang"))  # type: ignore[arg-type]
+    with pytest.raises(CannotMeasure, match="1 requests run"):
+        asyncio.run(must_be_idle(Sglang(1), "sglang"))  # type: ignore[arg-type]
 
 
 def test_what_the_engine_says_of_itself() -> None:

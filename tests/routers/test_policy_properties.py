@@ -89,7 +89,7 @@ class Twin:
 
     def live(self) -> list[int]:
         """Tries under way, as the driver knows them."""
-        return sorted(self.router._tries)
+        return self.router._tries.ids
 
 
 class PolicyMachine(RuleBasedStateMachine):
@@ -241,7 +241,7 @@ class PolicyMachine(RuleBasedStateMachine):
         self.both_decide_alike()
         for twin in self.twins:
             router = twin.router
-            assert (router.open_requests, router.held_requests, router._tries) == (0, 0, {})
+            assert (router.open_requests, router.held_requests, router._tries.ids) == (0, 0, [])
             assert all((v.in_flight, v.in_flight_tokens) == (0, 0) for v in router.views)
         self.pass_time(self.now_s + 100.0)
         for owner in (self.one.policy, *self.one.guards):
