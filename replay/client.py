@@ -94,12 +94,20 @@ class Client:
 
     `counts` after `close`: every request of the workload is in exactly one of ok, failed, censored (its answer was still open
     at the end), abandoned (its session quit before it was due) or not_due (due after the last phase). Nothing is due before
-    `due_s`, which costs nothing to read; `next_wake_s` is exact.
+    `due_s`, which costs nothing to read; `next_wake_s` is exact. `watches_chunks`: the driver calls `on_silence`.
     """
 
-    def __init__(self, workload: Workload, rule: RetryRule, session: SessionRule, seed: int, effects: ClientEffects) -> None:
-        if rule.idle_timeout_s is not None:
-            raise ValueError("client.idle_timeout_s: no driver watches single chunks yet; it must be null")
+    def __init__(
+        self,
+        workload: Workload,
+        rule: RetryRule,
+        session: SessionRule,
+        seed: int,
+        effects: ClientEffects,
+        watches_chunks: bool = False,
+    ) -> None:
+        if rule.idle_timeout_s is not None and not watches_chunks:
+            raise ValueError("client.idle_timeout_s: this driver watches no single chunks; it must be null")
         self._rows = rows = workload.table.rows()
         self._prompts = PromptWriter(rows, session.history)
         self._horizon_s = workload.horizon_s
@@ -167,6 +175,12 @@ class Client:
         attempt = self._open.get(rid)
         if attempt is not None:
             attempt.waits = False
+
+    def on_silence(self, rid: int, now_s: float) -> None:
+        """A driver that `watches_chunks` has seen none for `idle_timeout_s`."""
+        attempt = self._open.get(rid)
+        if attempt is not None:
+            self._give_up(attempt, now_s)
 
     def on_answer(self, rid: int, ok: bool, now_s: float) -> None:
         """The final answer of a client attempt; answers to attempts that were given up are ignored."""
