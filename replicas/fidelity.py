@@ -8,6 +8,7 @@ differ by: on one host as its folder says, on several as measured for that run. 
 import argparse
 import csv
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -52,12 +53,13 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """The first that holds: inside; inside with the launches of its own host; inside what hosts differ by."""
+        """The first that holds: inside; inside (or, where the run itself told them, fitted) with the
+        launches of its own host; inside what hosts differ by."""
         slack = _GAUGE_SLACK if self.metric in ("running", "waiting") else 0.0
         if abs(self.predicted - self.measured) <= max(slack, self.allowed * self.measured):
             return "inside"
         if self.own_host is not None and abs(self.own_host) <= self.allowed:
-            return "inside on its own host"
+            return "fitted on its own host" if self.tells_host else "inside on its own host"
         return "inside hosts' spread" if self.hosts > 0.0 and abs(self.error) <= self.hosts else "OUTSIDE"
 
 
@@ -149,6 +151,7 @@ def main(arguments: Seq[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     print(table(rows))
+    print(", ".join(f"{n} {verdict}" for verdict, n in Counter(row.verdict for row in rows).most_common()))
     print(
         "allowed: 7% (p50), 10% (p90), 15% (p99), or what repeats on one host differ by; "
         "hosts: what identical arrivals on several hosts of the kind differ by; own host: the error with launches as long as on "

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from replicas.launch.tiny_model import write_tiny_model
 from tests.engines.launch import RealEngine
 from tests.engines.scenario import Scenario, Timeline
 from tests.engines.sglang_server import serving_sglang
-from tests.engines.tiny_model import write_tiny_model
 from tests.engines.vllm_server import serving_vllm
 
 Stepper = Callable[[Scenario], Timeline]
@@ -42,7 +42,7 @@ def sglang_python() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("tiny-model"))
+    return write_tiny_model(tmp_path_factory.mktemp("tiny-model") / "model", "llama")
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 
 os.environ.update(SGLANG_USE_CPU_ENGINE="1", HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
-sys.path.insert(0, str(Path(__file__).parent))
-import sglang_launch  # noqa: F401  # declares what has no CPU build
+sys.path.insert(0, str(Path(__file__).parents[2] / "replicas" / "launch" / "engine_side"))
+import sglang_on_cpu  # noqa: F401  # declares what has no CPU build
 import torch
 from sglang.srt.managers import schedule_policy
 from sglang.srt.mem_cache.base_prefix_cache import InsertParams

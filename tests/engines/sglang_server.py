@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from replicas.launch.sglang import CPU_SCRIPT
 from tests.engines.launch import RealEngine, free_port, serving
 from tests.engines.stream import Stream
 
@@ -21,8 +22,7 @@ CONSERVATIVENESS = 0.1  # so low that more is admitted than fits, and something 
 def serving_sglang(python: Path, model: Path, log: Path, *options: str) -> Iterator[RealEngine]:
     """SGLang with the tiny model, pages of one token, a KV cache of `KV_TOKENS` tokens and these further options."""
     port = free_port()
-    launcher = Path(__file__).with_name("sglang_launch.py")
-    command = [str(python), "-W", "ignore", str(launcher), "--model-path", str(model), "--served-model-name", "tiny"]
+    command = [str(python), "-W", "ignore", str(CPU_SCRIPT), "--model-path", str(model), "--served-model-name", "tiny"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--load-format", "dummy", "--dtype", "float32", "--device", "cpu"]
     command += ["--attention-backend", "torch_native", "--sampling-backend", "pytorch", "--disable-overlap-schedule"]
     command += ["--disable-cuda-graph", "--context-length", str(CONTEXT_TOKENS), "--max-total-tokens", str(KV_TOKENS)]

@@ -73,6 +73,10 @@ def test_a_run_is_judged_on_its_own_host_where_that_is_known(own_host: float | N
     assert Row("r", "ttft_p50", 1.0, 1.3, 0.07, 0.2, own_host=own_host).verdict == verdict
 
 
+def test_the_run_that_told_its_host_predicts_nothing_there() -> None:
+    assert Row("r", "ttft_p50", 1.0, 1.3, 0.07, own_host=0.01, tells_host=True).verdict == "fitted on its own host"
+
+
 def test_the_host_of_a_run_is_told_by_one_run() -> None:
     """Also of runs that were not known when this was written."""
     source = SOURCES[FOLDER.name]

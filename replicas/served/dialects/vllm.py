@@ -104,17 +104,23 @@ class Vllm:
             *counter("vllm:generation_tokens_total", "Number of generation tokens processed.", gauges.made_tokens, labels),
             *family("vllm:request_success_total", "Count of successfully processed requests.", "counter", by_end),
             *counter("vllm:admission_rejections_total", "Requests refused at admission.", counts.refusals, labels),
-            *histogram("vllm:request_prompt_tokens", "Number of prefill tokens processed.", meter.prompt, labels),
-            *histogram("vllm:request_generation_tokens", "Number of generation tokens processed.", meter.made, labels),
-            *histogram("vllm:request_params_max_tokens", "The max_tokens request parameter.", meter.asked, labels),
-            *histogram("vllm:request_prefill_kv_computed_tokens", "New KV tokens in prefill.", meter.uncached, labels),
-            *histogram("vllm:time_to_first_token_seconds", "Time to first token in seconds.", meter.ttft_s, labels),
-            *histogram("vllm:inter_token_latency_seconds", "Inter-token latency in seconds.", meter.gap_s, labels),
-            *histogram("vllm:request_time_per_output_token_seconds", "Time per output token.", meter.tpot_s, labels),
-            *histogram("vllm:e2e_request_latency_seconds", "E2E request latency in seconds.", meter.e2e_s, labels),
-            *histogram("vllm:request_queue_time_seconds", "Time in the queue.", meter.queue_s, labels),
-            *histogram("vllm:request_inference_time_seconds", "Time in the batch.", meter.inference_s, labels),
-            *histogram("vllm:request_prefill_time_seconds", "Time up to the first token.", meter.prefill_s, labels),
-            *histogram("vllm:request_decode_time_seconds", "Time after the first token.", meter.decode_s, labels),
+            *_histograms(meter, labels),
             *family("vllm:cache_config_info", "Information of the LLMEngine CacheConfig", "gauge", [(cache, 1.0)]),
         ]
+
+
+def _histograms(meter: Meter, labels: dict[str, str]) -> list[str]:
+    return [
+        *histogram("vllm:request_prompt_tokens", "Number of prefill tokens processed.", meter.prompt, labels),
+        *histogram("vllm:request_generation_tokens", "Number of generation tokens processed.", meter.made, labels),
+        *histogram("vllm:request_params_max_tokens", "The max_tokens request parameter.", meter.asked, labels),
+        *histogram("vllm:request_prefill_kv_computed_tokens", "New KV tokens in prefill.", meter.uncached, labels),
+        *histogram("vllm:time_to_first_token_seconds", "Time to first token in seconds.", meter.ttft_s, labels),
+        *histogram("vllm:inter_token_latency_seconds", "Inter-token latency in seconds.", meter.gap_s, labels),
+        *histogram("vllm:request_time_per_output_token_seconds", "Time per output token.", meter.tpot_s, labels),
+        *histogram("vllm:e2e_request_latency_seconds", "E2E request latency in seconds.", meter.e2e_s, labels),
+        *histogram("vllm:request_queue_time_seconds", "Time in the queue.", meter.queue_s, labels),
+        *histogram("vllm:request_inference_time_seconds", "Time in the batch.", meter.inference_s, labels),
+        *histogram("vllm:request_prefill_time_seconds", "Time up to the first token.", meter.prefill_s, labels),
+        *histogram("vllm:request_decode_time_seconds", "Time after the first token.", meter.decode_s, labels),
+    ]
