@@ -60,7 +60,7 @@ def ks_distance(one: Sample, other: Sample) -> tuple[float, float]:
 
 
 def wasserstein(one: Sample, other: Sample) -> tuple[float, float]:
-    """Wasserstein-1 over the mean of the first, and what chance may make of it.
+    """Wasserstein-1 over the mean of the first (1 where that is 0), and what chance may make of it.
 
     The latter is 2·√(1/n + 1/m)·∫√(F(1−F)) over the mean: the mean distance of two samples of one law is 0.8 of that root and
     integral (del Barrio, Giné & Matrán 1999), and twice the root is rarely exceeded.
@@ -68,6 +68,8 @@ def wasserstein(one: Sample, other: Sample) -> tuple[float, float]:
     grid = np.union1d(one.values, other.values)
     steps = np.diff(grid)
     first, second = one.at_most(grid)[:-1], other.at_most(grid)[:-1]
-    mean = abs(one.mean()) or 1.0
+    mean = abs(one.mean())
+    if mean <= 1e-12 * float(np.dot(np.abs(one.values), one.weights)):  # values that cancel out, but for rounding
+        mean = 1.0
     spread = float(np.dot(np.sqrt(np.clip(first * (1 - first), 0, None)), steps))
     return float(np.dot(np.abs(first - second), steps)) / mean, 2 * error_scale(one, other) * spread / mean
