@@ -47,7 +47,7 @@ class Recorder:
         self,
         attempt: ClientAttempt,
         sent_us: int | None = None,
-        router_try: int = 0,
+        router_try: int | None = 0,
         replica_id: int | None = None,
         prefill_id: int | None = None,
     ) -> OpenAttempt:

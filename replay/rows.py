@@ -8,7 +8,7 @@ class Attempt:
     """One try at a replica, or a client attempt that never reached one (`replica_id` None).
 
     `attempt` numbers a request's rows from 1; `client_attempt` and `router_try` tell the two retry loops apart
-    (`router_try` 0: never sent). `scheduled_us` is when this client attempt was due. `ended_us` is the client's end,
+    (`router_try` 0: never sent; None: an opaque gateway in between). `scheduled_us` is when this client attempt was due. `ended_us` is the client's end,
     `engine_ended_us` the engine's (later for orphaned work). `prefilled_tokens` and `decoded_tokens` is the work the engine
     did for it, wasted or not. `outcome`: ok, timeout, refused, error, abandoned, censored. A turn that was never sent because
     its session quit is a row with attempt 0, outcome abandoned and no times. `client_attempt` 0 means never started: such a
@@ -20,7 +20,7 @@ class Attempt:
     request_id: int
     attempt: int
     client_attempt: int
-    router_try: int
+    router_try: int | None
     replica_id: int | None
     prefill_id: int | None
     scheduled_us: int | None
@@ -52,7 +52,7 @@ class OpenAttempt(Attempt):
         prompt_tokens: int,
         scheduled_us: int | None = None,
         sent_us: int | None = None,
-        router_try: int = 0,
+        router_try: int | None = 0,
         replica_id: int | None = None,
         prefill_id: int | None = None,
     ) -> None:
@@ -74,7 +74,7 @@ class OpenAttempt(Attempt):
 
 @dataclass(slots=True)
 class ReplicaSample:
-    """One replica's gauges at one second; counters (`prefix_*`, `preemptions`) run from the start of the cell."""
+    """One replica's gauges at one second; counters (`prefix_*`, `preemptions`) run from the start of the cell. Real engines tell no queue age."""
 
     t_us: int
     replica_id: int
@@ -84,7 +84,7 @@ class ReplicaSample:
     prefix_hit_tokens: int
     prefix_query_tokens: int
     preemptions: int
-    queue_age_us: int
+    queue_age_us: int | None
 
 
 @dataclass(slots=True)

@@ -36,7 +36,7 @@ class Books:
             root.prompt.tokens,
             due_us,
             sent_us,
-            router_try,  # type: ignore[arg-type]  # NULL behind an opaque router
+            router_try,  # NULL behind an opaque router
             replica_id,
         )
 
