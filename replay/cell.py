@@ -9,7 +9,6 @@ from replay.observation import ObservationRule
 from replay.retry import RetryRule
 from replicas.view import Role
 
-
 SIMULATED = "simulated"
 
 

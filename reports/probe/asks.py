@@ -21,7 +21,8 @@ Piece = tuple[float, float]
 class Ask:
     """One cell: what to run and why.
 
-    `router` and `guard` are labels of the plan, `variant` a change of its attribution ("" = as it is). `trigger` is canonical JSON
+    `router` and `guard` are labels of the plan, `variant` a change of its attribution ("" = as it is). `trigger` is
+    canonical JSON
     of a trigger with all its parameters. `pieces`: (factor of load_rps, seconds) one after another, for staircase and escape;
     empty = the study's phases. `cold`: the pool starts empty and the load at once (capacity only).
     """
@@ -41,7 +42,8 @@ class Ask:
 class Answer:
     """What one cell showed. Times in seconds; shares None where nothing was due.
 
-    `verdict` is the run's (`reports.verdict`), `unstable` and `void` included, `calm` for a placebo, staircase, escape or capacity
+    `verdict` is the run's (`reports.verdict`), `unstable` and `void` included, `calm` for a placebo, staircase, escape or
+    capacity
     cell, which is not judged against bands; `recovered` None there. `false_alarm`: of a placebo, judged by the other seeds'
     bands. `success` is the SLO share of the steady phase by arrival cohort, `levels` that of each piece's last two thirds (same
     order). `calm_*`: means of the steady phase. `amplification`, `waste`, `hit_end`, `spill`: of the time after the trigger.

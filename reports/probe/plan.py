@@ -17,10 +17,12 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class ProbePlan:
-    """`routers` and `guards` are labels; guards[0] is the arm without guards. Loads are `fractions` of `c_ref_rps` (first attempts
+    """`routers` and `guards` are labels; guards[0] is the arm without guards. Loads are `fractions` of `c_ref_rps` (first
+    attempts
     due per second). `pulses`: canonical JSON of each trigger of P2; `spike`: that of P3, whose k is varied over `sizes`, once for
     every length in `lengths_s`. `cures`: labels of guard sets that may be searched, cheapest first, `wanted_k` the size they
-    are to survive at `wanted_fraction` of C_ref with probability SURVIVES. `steps`: factors of C_ref on the way up. `phases`: which
+    are to survive at `wanted_fraction` of C_ref with probability SURVIVES. `steps`: factors of C_ref on the way up.
+    `phases`: which
     of `reports.probe.asks.PHASES` to run."""
 
     routers: tuple[str, ...]
