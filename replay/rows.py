@@ -8,7 +8,8 @@ class Attempt:
     """One try at a replica, or a client attempt that never reached one (`replica_id` None).
 
     `attempt` numbers a request's rows from 1; `client_attempt` and `router_try` tell the two retry loops apart
-    (`router_try` 0: never sent; None: an opaque gateway in between). `scheduled_us` is when this client attempt was due. `ended_us` is the client's end,
+    (`router_try` 0: never sent; None: an opaque gateway in between). `scheduled_us` is when this client attempt was due.
+    `ended_us` is the client's end,
     `engine_ended_us` the engine's (later for orphaned work). `prefilled_tokens` and `decoded_tokens` is the work the engine
     did for it, wasted or not. `outcome`: ok, timeout, refused, error, abandoned, censored. A turn that was never sent because
     its session quit is a row with attempt 0, outcome abandoned and no times. `client_attempt` 0 means never started: such a
@@ -74,7 +75,8 @@ class OpenAttempt(Attempt):
 
 @dataclass(slots=True)
 class ReplicaSample:
-    """One replica's gauges at one second; counters (`prefix_*`, `preemptions`) run from the start of the cell. Real engines tell no queue age."""
+    """One replica's gauges at one second; counters (`prefix_*`, `preemptions`) run from the start of the cell. Real
+    engines tell no queue age."""
 
     t_us: int
     replica_id: int
