@@ -70,6 +70,36 @@ def report(runs: tuple[str, ...]) -> int:
 
 
 @commands.command()
+@click.argument("folder", metavar="DIR")
+@click.option("--out", metavar="FILE", help="The page (default: DIR/history.html).")
+@click.option("--gate", type=click.Choice(["sure", "likely", "none"]), default="sure", help="What exits with 1 (default sure).")
+@click.option("--since", type=click.IntRange(min=1), default=1, metavar="N", help="The last N nights are news (default 1).")
+@click.option("--nights", type=click.IntRange(min=1), metavar="N", help="Look back N nights only (default: all).")
+@click.option("--floor", type=click.FloatRange(min=0, min_open=True), metavar="CV", help="Least noise believed (default 0.005).")
+@click.option("--summary", metavar="FILE.md", help="Write a Markdown summary, for a pull request or chat.")
+@click.option("--markdown", is_flag=True, help="The same summary on stdout, before the page's path.")
+def history(folder: str, **options: Any) -> int:
+    """Judge the nights in DIR (a folder of runs): what changed, since when, by how much; exit code 1 for a regression."""
+    from flows.history import write_history
+
+    return write_history(folder, **options)
+
+
+@commands.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN…")
+@click.option("--out", metavar="FILE", help="The page (default: compare.html in the last RUN).")
+@click.option("--gate", type=click.Choice(["sure", "likely", "none"]), default="sure", help="What exits with 1 (default sure).")
+@click.option("--floor", type=click.FloatRange(min=0), metavar="SHARE", help="Smaller differences count as none (default 0.005).")
+@click.option("--summary", metavar="FILE.md", help="Write a Markdown summary, for a pull request or chat.")
+@click.option("--markdown", is_flag=True, help="The same summary on stdout, before the page's path.")
+def compare(runs: tuple[str, ...], **options: Any) -> int:
+    """Hold RUNs against the first: differences over equal workloads, verdicts, settings; exit code 1 where one is worse."""
+    from flows.compare import write_comparison
+
+    return write_comparison(runs, **options)
+
+
+@commands.command()
 @click.option("--install", type=click.Choice(["vllm", "sglang"]), help="Make an environment with this engine, for the CPU.")
 @click.option("--into", metavar="DIR", help="With --install: its folder (default: among the user's data).")
 def doctor(install: str | None, into: str | None) -> int:

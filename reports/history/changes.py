@@ -24,7 +24,7 @@ THRESHOLD = 3.5  # some 0.02 false alarms in 60 unchanged nights of one series
 CUT = 3.5
 LEARN = 6  # nights before the first judgement, and after a change that was found
 OUTLIER = 3.5
-SURE = 1e-3
+SURE = 5e-4
 FLOOR = 0.005
 """The least standard deviation of a night's logarithm that is believed: a simulated pool repeats itself exactly, and half a per
 cent is of no interest to anybody."""
@@ -33,9 +33,10 @@ cent is of no interest to anybody."""
 @dataclass(frozen=True, slots=True)
 class Change:
     """A level that changed: the first night of the new one and the night of the alarm (indices into the series), the ratio of the
-    new level to the old one with its 95% limits (Welch's t on logarithms; None where one side is a single night).
+    new level to the old one with its 95% limits (pooled t on logarithms; None where there are two nights).
 
-    `p`: of the two levels' difference (pooled t; small by choice of the night, hence `SURE`). `grade`: see above.
+    `p`: of the two levels' difference (pooled t; small by choice of the night, hence `SURE`). `grade`: see above. `settled`: the
+    first night with which the change was sure (None = not yet), at the alarm or after it.
     """
 
     night: int
@@ -45,6 +46,7 @@ class Change:
     high: float | None
     p: float
     grade: Grade
+    settled: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +109,10 @@ def _settled(found: Sequence[tuple[int, int]], logs: Array, nights: Sequence[int
     changes = []
     for i, (first, alarm) in enumerate(found):
         before, after = logs[bounds[i] : bounds[i + 1]], logs[bounds[i + 1] : bounds[i + 2]]
-        p = _p(before, after)
-        grade: Grade = "sure" if p * series <= SURE else "likely"
-        changes.append(Change(nights[first], nights[alarm], *_ratio(before, after), p, grade))
+        lengths = range(alarm - first + 1, len(after) + 1)
+        settled = next((nights[first + n - 1] for n in lengths if _p(before, after[:n]) * series <= SURE), None)
+        grade: Grade = "likely" if settled is None else "sure"
+        changes.append(Change(nights[first], nights[alarm], *_ratio(before, after), _p(before, after), grade, settled))
     return tuple(changes)
 
 
@@ -117,29 +120,31 @@ def _p(before: Array, after: Array) -> float:
     """Two-sided p of the pooled t test; 1 where there is nothing to pool."""
     from scipy import special
 
-    freedom = len(before) + len(after) - 2
+    difference, error, freedom = _pooled(before, after)
     if freedom < 1:
         return 1.0
-    squares = float(((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum())
-    error = math.sqrt(squares / freedom * (1 / len(before) + 1 / len(after)))
-    difference = abs(float(after.mean() - before.mean()))
-    return 0.0 if error == 0 else 2 * float(special.stdtr(freedom, -difference / error))
+    return 0.0 if error == 0 else 2 * float(special.stdtr(freedom, -abs(difference) / error))
 
 
 def _ratio(before: Array, after: Array) -> tuple[float, float | None, float | None]:
-    """(ratio of the geometric means, its 95% limits by Welch's t)."""
+    """(ratio of the geometric means, its 95% limits by the pooled t)."""
     from scipy import special
 
-    difference = float(after.mean() - before.mean())
-    if min(len(before), len(after)) < 2:
+    difference, error, freedom = _pooled(before, after)
+    if freedom < 1:
         return math.exp(difference), None, None
-    shares = [float(side.var(ddof=1)) / len(side) for side in (before, after)]
-    error = math.sqrt(sum(shares))
-    if error == 0:
-        return math.exp(difference), math.exp(difference), math.exp(difference)
-    freedom = error**4 / sum(share**2 / (len(side) - 1) for share, side in zip(shares, (before, after), strict=True))
     reach = float(special.stdtrit(freedom, 0.975)) * error
     return math.exp(difference), math.exp(difference - reach), math.exp(difference + reach)
+
+
+def _pooled(before: Array, after: Array) -> tuple[float, float, int]:
+    """(difference of the means, its standard error, degrees of freedom): one spread for both levels, for right after a change
+    there are too few nights for one of its own."""
+    difference, freedom = float(after.mean() - before.mean()), len(before) + len(after) - 2
+    if freedom < 1:
+        return difference, math.nan, freedom
+    squares = float(((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum())
+    return difference, math.sqrt(squares / freedom * (1 / len(before) + 1 / len(after))), freedom
 
 
 def _spread(logs: Array) -> float | None:
