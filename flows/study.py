@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from flows.probe.study import ProbeChoice
 from replay.cell import Named, PoolSpec, SessionRule
 from replay.retry import RetryRule
 from replicas.profile import EngineProfile
@@ -245,6 +246,7 @@ class Study(_Strict):
     slo: Slo = Slo()
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=1000)] = [1, 2, 3, 4, 5]
     report: Report = Report()
+    probe: ProbeChoice = ProbeChoice()
 
     @field_validator("seeds", mode="before")
     @classmethod
