@@ -8,7 +8,7 @@ back at base and the pool whole for 30 s, and neither the queue nor (where there
 another observed time at their present trend. Else *slow*, censored at what was observed. *Deadlock*: not recovered, and in the
 second half of the drain work stays in the engines, nothing leaves them and no KV block moves. *Unstable*: success before the
 trigger is below 95% beyond doubt (the upper end of its Wilson 95% interval is), so that few requests and their noise condemn
-nobody.
+nobody. Not judged at all: less than 30 s observed after the trigger.
 Work waste and cache hit decide between recovered and latent, not whether a run recovered: users are served again, and damage that
 they do not see needs a verdict of its own or it would hide among the collapses.
 """
@@ -61,6 +61,8 @@ class Stretches:
 
 def judge(cell: Stretches, calm: Bands) -> Verdict:
     """The verdict on a cell whose certificate is good and that was stable before the trigger."""
+    if len(cell.after) < HOLD_S:
+        return Verdict(None, cause=f"{len(cell.after)} s were observed after the trigger; recovery takes {HOLD_S} s to be seen")
     clock = load_back(cell.after, calm)
     if clock is None:
         return Verdict("slow", censored_s=float(len(cell.after)), cause="the load did not come back to base")

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     import duckdb
 
 _TABLE = """CREATE TABLE verdicts (
-    cell_id VARCHAR, arm_id VARCHAR, router VARCHAR, policy VARCHAR, reference BOOLEAN, guard VARCHAR, client VARCHAR,
-    engine VARCHAR, pool VARCHAR, workload VARCHAR, load_rps DOUBLE, trigger_kind VARCHAR, trigger_words VARCHAR, k DOUBLE,
-    d_s DOUBLE, seed BIGINT, verdict VARCHAR, recovery_s DOUBLE, censored_s DOUBLE, cause VARCHAR, clock_start_s DOUBLE,
-    steady_met BIGINT, steady_decided BIGINT, steady_success DOUBLE, end_success DOUBLE, lost_goodput DOUBLE,
-    retry_amplification DOUBLE, false_alarm BOOLEAN)"""
+    cell_id VARCHAR, arm_id VARCHAR, router VARCHAR, policy VARCHAR, reference BOOLEAN, gateway VARCHAR, arm VARCHAR,
+    guard VARCHAR, client VARCHAR, driver VARCHAR, pool_engine VARCHAR, engine VARCHAR, pool VARCHAR, workload VARCHAR,
+    load_rps DOUBLE, trigger_kind VARCHAR, trigger_words VARCHAR, k DOUBLE, d_s DOUBLE, seed BIGINT, repeat BIGINT,
+    verdict VARCHAR, recovery_s DOUBLE, censored_s DOUBLE, cause VARCHAR, clock_start_s DOUBLE, steady_met BIGINT,
+    steady_decided BIGINT, steady_success DOUBLE, end_success DOUBLE, lost_goodput DOUBLE, retry_amplification DOUBLE,
+    false_alarm BOOLEAN)"""
 _IDENTITY = (
-    "cell_id, arm_id, router, policy, reference, guard, client, engine, pool, workload, load_rps, trigger_kind, trigger_words, k,"
-    " d_s, seed"
+    "cell_id, arm_id, router, policy, reference, gateway, arm, guard, client, driver, pool_engine, engine, pool, workload,"
+    " load_rps, trigger_kind, trigger_words, k, d_s, seed, repeat"
 )
 OPEN_S = 20  # as TRIM_S, where the trigger takes from the pool what is open
 QUEUE_SLACK = 0.05  # of the TTFT limit
@@ -147,7 +148,8 @@ def _cells(con: "duckdb.DuckDBPyConnection") -> list[Judged]:
         bounds[cell_id].append((phase, start_s, end_s))
     courses = _courses(con)
     facts = con.execute(
-        f"SELECT {_IDENTITY}, calm_arm, spec, reason FROM cell_facts JOIN certificates USING (cell_id, arm_id) ORDER BY cell_id"
+        f"SELECT {_IDENTITY}, calm_arm, spec, reason FROM cell_facts JOIN (SELECT cell_id, reason FROM certificates)"
+        " USING (cell_id) ORDER BY cell_id"
     ).fetchall()
     return [_judged(row, courses[row[0]], bounds[row[0]]) for row in facts]
 

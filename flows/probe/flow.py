@@ -22,6 +22,7 @@ from flows.probe.pool import measured_profile, pool_of
 from flows.probe.processes import ProbeProcesses
 from flows.probe.tables import write_results
 from flows.progress import RunProgress, Stage
+from flows.ready_here import Ready
 from flows.replay_processes import ReplayProcesses, default_count
 from flows.run_folder import RunFolder, write_aside
 from flows.run_study import Run, capacity, import_trace, on_threads
@@ -116,7 +117,7 @@ def _c_ref(study: Study, folder: RunFolder, count: int, progress: RunProgress, c
     """C_ref as `run` finds it, or the study's load.rps; into the manifest, where the children read it."""
     known = folder.read_manifest()
     with ReplayProcesses(count, folder.log) as replays:
-        run = Run(study, folder, replays, progress)
+        run = Run(study, Ready(), folder, replays, progress)
         facts = manifest.started(study, command) | {"trace": dict(run.trace.provenance)}
         if known:
             facts |= {"started_utc": known["started_utc"], "resumed_utc": [*known.get("resumed_utc", []), manifest.now_utc()]}

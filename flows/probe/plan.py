@@ -20,6 +20,10 @@ def checked(study: Study, phases: Sequence[str]) -> None:
     for phase in phases:
         if phase not in PHASES:
             raise StudyError(f"--phases: {phase!r} is no phase; allowed: {', '.join(PHASES)}")
+    if study.is_live or len(study.pools) != 1:
+        raise StudyError(f"pool: {len(study.pools)} of them, live: {study.is_live}; a probe has one simulated pool")
+    if study.repeats != 1:
+        raise StudyError(f"repeats = {study.repeats}: a simulated pool repeats itself exactly; leave it out")
     if len(study.client) != 1:
         raise StudyError(f"client: {len(study.client)} of them; a probe takes one and varies it itself")
     if study.events:

@@ -5,13 +5,15 @@ from replicas.profile import EngineProfile
 
 
 def pool_of(study: Study) -> Pool:
-    """The pool."""
-    return study.pool
+    """The pool: a probe has one, and it is simulated (`flows.probe.plan.checked`)."""
+    return study.pools[0]
 
 
 def measured_profile(study: Study) -> EngineProfile:
     """The pool's engine profile as it was measured."""
-    return EngineProfile.load(pool_of(study).profile)
+    profile = pool_of(study).profile
+    assert profile is not None, "simulated pools have one"
+    return EngineProfile.load(profile)
 
 
 def profile_of(study: Study) -> EngineProfile:

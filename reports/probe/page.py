@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.page import _mapping as read_mapping
-from reports.page import chart_data, spec_of
+from reports.page import read_mapping
 from reports.page_frame import TEMPLATES, chart_library, rendered, script_json
+from reports.parts import chart_data, spec_of
 from reports.probe.scene import ProbeScene, scene_of
 
 if TYPE_CHECKING:

@@ -60,7 +60,7 @@ def test_the_preset_has_six_routers_three_guard_sets_and_every_kind_of_trigger()
     study = load_study("probe")
     checked(study, [])
     plan = plan_of_probe(study, 30.0)
-    assert (len(plan.routers), len(plan.guards), study.pool.replicas) == (6, 3, 4)
+    assert (len(plan.routers), len(plan.guards), study.pools[0].replicas) == (6, 3, 4)
     assert {json.loads(pulse)["kind"] for pulse in (plan.spike, *plan.pulses)} == set(TRIGGERS) - {"placebo"}
     assert plan.cures
 

@@ -91,7 +91,7 @@ def test_work_that_stays_when_nobody_asks_is_a_deadlock() -> None:
 def test_too_short_a_look_condemns_nobody(seconds: int) -> None:
     cell, calm = draw("dead", 3)
     found = judge(cell.stretches(seconds), calm)
-    assert found.verdict == "slow"
+    assert found.verdict is None
     assert found.recovery_s is None
     assert found.cause is not None
 
