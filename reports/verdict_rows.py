@@ -33,6 +33,9 @@ _IDENTITY = (
 OPEN_S = 20  # as TRIM_S, where the trigger takes from the pool what is open
 QUEUE_SLACK = 0.05  # of the TTFT limit
 
+HINDERING = ("kill", "pause", "slow", "refuse")
+"""Events that take capacity away while they last."""
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -45,6 +48,8 @@ class Judged:
     placebo: bool
     eventful: bool
     """Events besides the trigger happen to its pool: what follows is not calm, whatever the trigger."""
+    whole_s: float
+    """When the last of these events is over: before that the pool is not what it was in calm seconds."""
     changing: bool
     """Its base load is bent on purpose (modulated, or one arrival after another)."""
     void: str | None
@@ -92,7 +97,7 @@ def _arm_rows(cells: Sequence[Judged], slack: Slack) -> list[tuple[Any, ...]]:
             calm = _calm([*others, cell], slack, without_after=cell)
             alarm = false_alarm(cell.steady, _calm(others, slack)) if others else None
             if len(cell.after):
-                verdict = judge(Stretches(cell.steady, cell.after, cell.drain), calm)
+                verdict = judge(Stretches(cell.steady, cell.after, cell.drain, cell.whole_s), calm)
                 lost = _lost_goodput(cell, calm)
         rows.append((*cell.identity, *_verdict_columns(verdict), *_measured(cell, lost), alarm))
     return rows
@@ -174,6 +179,7 @@ def _judged(row: tuple[Any, ...], course: Course, bounds: list[tuple[str, float,
         load_rps=facts["load_rps"],
         placebo=facts["trigger_kind"] == "placebo",
         eventful=bool(plan.get("events")),
+        whole_s=max((e["at_s"] + e["for_s"] for e in plan.get("events") or () if e["kind"] in HINDERING), default=0.0),
         changing=any(key in json.dumps(plan.get("arrival", {})) for key in ('"modulate"', '"concatenate"')),
         void=reason,
         steady=course.cut(steady[0], steady[1] - trim_s),
