@@ -98,14 +98,14 @@ def find_capacity(
         on_probe(load_rps, success)
         return success
 
-    idle_success = probe(IDLE_RPS_PER_REPLICA * study.pool.replicas)
+    idle_success = probe(IDLE_RPS_PER_REPLICA * study.pools[0].replicas)
     if idle_success < TARGET_SUCCESS:
         raise CapacityNotFound(
             f"slo: even a nearly idle pool meets it for only {idle_success:.1%} of requests, and C_ref needs "
             f"{TARGET_SUCCESS:.0%}: loosen slo ({_limits(study)}), or give load.rps"
         )
     results: list[tuple[float, float]] = []
-    start_rps = START_RPS_PER_REPLICA * study.pool.replicas
+    start_rps = START_RPS_PER_REPLICA * study.pools[0].replicas
     with ThreadPoolExecutor(PROBES_AT_ONCE) as threads:
         while loads := capacity_next(results, start_rps, at_once=PROBES_AT_ONCE):
             results += zip(loads, threads.map(probe, loads), strict=True)

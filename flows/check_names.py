@@ -1,20 +1,20 @@
 """The names a study uses (policy, guard, profile, arrival, trace) against what exists. It knows no bounds and no file format."""
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.study import NamedChoice, Study
+from flows.check_live import check_live, live_routers
+from flows.problems import Problem, nearest, one_line, pool_paths
+from flows.shipped_traces import shipped_traces, trace_file
+from flows.study import NamedChoice, Pool, Study
 
 if TYPE_CHECKING:
     from replicas.profile import EngineProfile
 
 Build = Callable[[str, dict[str, Any]], object]
-Problem = tuple[tuple[str | int, ...], object, str]
-"""A key path, the value there, and what is allowed instead."""
 
 
 def check_names(study: Study, trace_known: bool = False) -> Iterator[Problem]:
@@ -23,50 +23,56 @@ def check_names(study: Study, trace_known: bool = False) -> Iterator[Problem]:
     yield from _roles(study)
     yield from _clients(study)
     yield from _guards(study)
-    yield from _profile(study)
+    yield from _profiles(study)
     yield from _arrival(study)
     yield from _trigger(study)
     yield from _selection(study)
+    yield from check_live(study)
     if not trace_known:
         yield from _trace(study)
 
 
 def _routers(study: Study) -> Iterator[Problem]:
+    """Our own router's policies; those of gateways are `check_live`'s."""
     from routers.policies import POLICIES
 
-    ids = tuple(range(study.pool.replicas))
     for i, router in enumerate(study.routers):
-        yield from _named(("routers", i), router, POLICIES, "policy", partial(_build_policy, study, ids))
+        for pool in study.pools if router.gateway is None else ():
+            yield from _named(("routers", i), router, POLICIES, "policy", partial(_build_policy, pool))
 
 
 def _roles(study: Study) -> Iterator[Problem]:
-    """Whether each router can serve the pool's roles, and whether C_ref can be measured on it."""
+    """Whether each router can serve the pools' roles, and whether C_ref can be measured on them."""
     from routers.policies import POLICIES
 
-    roles = set(study.pool.roles) or {"both"}
-    if study.pool.roles and study.load.rps is None:
-        allowed = "C_ref is measured on replicas that do both; a pool with roles needs load.rps"
-        yield ("load", "fraction"), study.load.fraction, allowed
-    for i, router in enumerate(study.routers):
-        if POLICIES[router.name].knows_roles and not roles >= {"prefill", "decode"}:
-            yield ("routers", i), router.name, f"needs pool.roles with prefill and decode; they are {sorted(roles)}"
-        elif not POLICIES[router.name].knows_roles and roles != {"both"}:
-            yield ("routers", i), router.name, "cannot serve a pool of prefill and decode replicas; use pd_pair"
+    for path, pool in pool_paths(study):
+        roles = set(pool.all_roles) or {"both"}
+        if pool.roles and study.load.rps is None:
+            allowed = "C_ref is measured on replicas that do both; a pool with roles needs load.rps"
+            yield ("load", "fraction"), study.load.fraction, allowed
+        key = ".".join(map(str, (*path, "live" if pool.is_live else "roles")))
+        for i, router in live_routers(study, ours=True):
+            if POLICIES[router.name].knows_roles and not roles >= {"prefill", "decode"}:
+                yield ("routers", i), router.name, f"needs {key} with prefill and decode; they are {sorted(roles)}"
+            elif not POLICIES[router.name].knows_roles and roles != {"both"}:
+                yield ("routers", i), router.name, "cannot serve a pool of prefill and decode replicas; use pd_pair"
 
 
 def _clients(study: Study) -> Iterator[Problem]:
+    simulated = [p.title if not p.is_live else f"{p.title}'s twin" for p in study.pools if not p.is_live or p.has_twin]
     for i, client in enumerate(study.client):
-        if client.idle_timeout_s is not None:
-            yield ("client", i, "idle_timeout_s"), client.idle_timeout_s, "must be null: no driver watches single chunks yet"
+        if client.idle_timeout_s is not None and simulated:
+            allowed = f"must be null for simulated pools ({simulated[0]}): virtual time does not watch single chunks"
+            yield ("client", i, "idle_timeout_s"), client.idle_timeout_s, allowed
 
 
 def _guards(study: Study) -> Iterator[Problem]:
     from routers.guards import GUARDS
 
-    ids = tuple(range(study.pool.replicas))
-    for i, guard_set in enumerate(study.guards):
-        for j, guard in enumerate(guard_set.guards):
-            yield from _named(("guards", i, "guards", j), guard, GUARDS, "guard", partial(_build_guard, study, ids))
+    for pool in study.pools:
+        for i, guard_set in enumerate(study.guards):
+            for j, guard in enumerate(guard_set.guards):
+                yield from _named(("guards", i, "guards", j), guard, GUARDS, "guard", partial(_build_guard, pool))
 
 
 class _NoTruth:
@@ -79,26 +85,29 @@ class _NoTruth:
         raise NotImplementedError
 
 
-def _build_policy(study: Study, ids: tuple[int, ...], name: str, parameters: dict[str, Any]) -> object:
+def _build_policy(pool: Pool, name: str, parameters: dict[str, Any]) -> object:
+    from routers.kv_events import refuse_deaf
     from routers.policies import build_policy
     from routers.policy import PolicyContext
 
-    return build_policy(name, PolicyContext(0, ids, parameters, _NoTruth(), _profile_or_none(study)))
+    truth = None if pool.is_live else _NoTruth()
+    built = build_policy(name, PolicyContext(0, tuple(range(pool.replicas)), parameters, truth, _profile_or_none(pool)))
+    if pool.is_live:
+        refuse_deaf(name, built)
+    return built
 
 
-def _build_guard(study: Study, ids: tuple[int, ...], name: str, parameters: dict[str, Any]) -> object:
+def _build_guard(pool: Pool, name: str, parameters: dict[str, Any]) -> object:
     from routers.guard import GuardContext
     from routers.guards import build_guard
 
-    return build_guard(name, GuardContext(0, ids, parameters, _profile_or_none(study)))
+    return build_guard(name, GuardContext(0, tuple(range(pool.replicas)), parameters, _profile_or_none(pool)))
 
 
-def _profile_or_none(study: Study) -> "EngineProfile | None":
+def _profile_or_none(pool: Pool) -> "EngineProfile | None":
     """The pool's profile; None where it is wrong, which `_profile` tells."""
-    from replicas.profile import EngineProfile
-
     try:
-        return EngineProfile.load(study.pool.profile).with_changes(dict(study.pool.changes))
+        return pool.engine_profile
     except ValueError:
         return None
 
@@ -110,30 +119,38 @@ def _named(path: tuple[str | int, ...], choice: NamedChoice, known: Iterable[str
     try:
         build(choice.name, dict(choice.parameters))
     except (ValueError, TypeError) as error:
-        yield (*path, "parameters"), choice.parameters, _one_line(error)
+        yield (*path, "parameters"), choice.parameters, one_line(error)
 
 
-def _profile(study: Study) -> Iterator[Problem]:
+def _profiles(study: Study) -> Iterator[Problem]:
+    for path, pool in pool_paths(study):
+        if pool.profile is not None:
+            yield from _profile(study, path, pool, pool.profile)
+
+
+def _profile(study: Study, path: tuple[str | int, ...], pool: Pool, named: str) -> Iterator[Problem]:
     from replicas.profile import BadField, EngineProfile
 
     try:
-        profile = EngineProfile.load(study.pool.profile)
+        profile = EngineProfile.load(named)
     except ValueError as error:
-        yield ("pool", "profile"), study.pool.profile, _one_line(error)
+        yield (*path, "profile"), named, one_line(error)
         return
     try:
-        changed = profile.with_changes(dict(study.pool.changes))
+        changed = profile.with_changes(pool.all_changes)
     except BadField as error:
-        if error.name in study.pool.changes:
-            yield ("pool", "changes", error.name), error.value, error.allowed
+        if error.name in pool.changes:
+            yield (*path, "changes", error.name), error.value, error.allowed
+        elif pool.is_live:
+            yield (*path, "live"), pool.all_changes, f"its limits on its profile: {one_line(error)}"
         else:  # a field that no longer goes with a changed one
-            yield ("pool", "changes"), study.pool.changes, _one_line(error)
+            yield (*path, "changes"), pool.changes, one_line(error)
         return
     except ValueError as error:
-        yield ("pool", "changes"), study.pool.changes, _one_line(error)
+        yield (*path, "changes"), pool.changes, one_line(error)
         return
     most = study.workload.max_context_tokens
-    if most is not None and most > changed.context_tokens:
+    if most is not None and most > changed.context_tokens and (pool.has_twin or not pool.is_live):
         allowed = f"must be at most the profile's context of {changed.context_tokens} tokens"
         yield ("workload", "max_context_tokens"), most, allowed
 
@@ -179,8 +196,9 @@ def _trigger(study: Study) -> Iterator[Problem]:
 
 
 def _replica(study: Study, path: tuple[str | int, ...], replica_id: int | None) -> Iterator[Problem]:
-    if replica_id is not None and replica_id >= study.pool.replicas:
-        yield path, replica_id, f"must be null (every replica) or from 0 to {study.pool.replicas - 1}, as pool.replicas says"
+    fewest = min(pool.replicas for pool in study.pools)
+    if replica_id is not None and replica_id >= fewest:
+        yield path, replica_id, f"must be null (every replica) or from 0 to {fewest - 1}, as pool.replicas says"
 
 
 def _selection(study: Study) -> Iterator[Problem]:
@@ -201,16 +219,15 @@ def _trace(study: Study) -> Iterator[Problem]:
         yield ("workload", "source"), choice.source, allowed
     elif choice.source is not None and choice.trace in SOURCES and not Path(choice.trace).exists():
         yield ("workload", "source"), choice.source, f"names the format of a file; {choice.trace!r} is a source's name"
-    if choice.trace not in SOURCES and not Path(choice.trace).exists():
-        allowed = (
-            f"no such file or folder, nor a known trace{nearest(choice.trace, SOURCES)}; known: {', '.join(sorted(SOURCES))}"
-        )
+    if choice.trace not in SOURCES and not Path(trace_file(choice.trace)).exists():
+        known = sorted([*SOURCES, *shipped_traces()])
+        allowed = f"no such file or folder, nor a known trace{nearest(choice.trace, known)}; known: {', '.join(known)}"
         yield ("workload", "trace"), choice.trace, allowed
 
 
 def _placed(error: Exception, root: tuple[str | int, ...], value: Any) -> Problem:
     """An error `arrival.superpose[1].cv is -1; expected …` at the very key it names; at `root` where it names none."""
-    said = _one_line(error)
+    said = one_line(error)
     found = re.match(r"[a-z_]+(?P<path>[\w.\[\]]*) is (?P<what>.*?); (?P<allowed>.*)$", said)
     path = [int(p) if p.isdigit() else p for p in re.findall(r"[^.\[\]]+", found["path"])] if found else []
     if root[0] == "events":
@@ -222,13 +239,3 @@ def _placed(error: Exception, root: tuple[str | int, ...], value: Any) -> Proble
             return root, value, said
     allowed = said if not found else found["allowed"] if found["what"] == repr(value) else f"{found['what']}; {found['allowed']}"
     return (*root, *path), value, allowed
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the closest known word, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

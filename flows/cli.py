@@ -61,10 +61,24 @@ def run(study: str | None, **options: Any) -> int:
 
 
 @commands.command()
+@click.argument("study", required=False)
+@click.option("--out", metavar="DIR", help="Folder of the run (default: runs/<study>-<utc time>).")
+@click.option("--set", "sets", metavar="KEY.PATH=VALUE", multiple=True, help="Change one key of the study; repeatable.")
+@click.option("--resume", metavar="DIR", help="Finish an interrupted probe: only what is missing is run.")
+@click.option("--phases", metavar="NAME,…", help="Only these phases and what they need (default: all).")
+@click.option("--processes", type=click.IntRange(1, 256), metavar="N", help="Cells run at once (default: the cores).")
+def probe(study: str | None, **options: Any) -> int:
+    """Map what STUDY's routers survive (default: the preset `probe`), and why they fail; the last line is the report's path."""
+    from flows.probe.command import probe_to_report
+
+    return probe_to_report(study, **{**options, "sets": list(options["sets"])})
+
+
+@commands.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…")
 def report(runs: tuple[str, ...]) -> int:
     """Build the tables and the page of each RUN folder anew, from its Parquet files."""
-    from flows.run_command import rebuild_reports
+    from flows.probe.command import rebuild_reports
 
     return rebuild_reports([Path(run) for run in runs])
 

@@ -41,12 +41,13 @@ def describe_trace(
     `against` adds the comparison with a workload made of the trace. `html` writes the page instead and prints its path last.
     ValueError in one line for what cannot be read, made or written.
     """
+    from flows.shipped_traces import trace_file
     from workloads.description import describe
     from workloads.trace import load_trace
 
     page = _page_path(html, as_json, file)
     try:
-        trace = load_trace(file, source, columns=columns or {})
+        trace = load_trace(trace_file(file), source, columns=columns or {})
     except OSError as error:
         raise ValueError(f"{file}: cannot be read: {error.strerror or error}") from error
     rows = None

@@ -11,6 +11,7 @@ from replicas.launch import environment
 DONE = 0
 ENGINES = ("vllm", "sglang")
 GATEWAYS = ("sglang-router", "vllm-router", "nginx", "haproxy", "envoy")
+LIVE_PRESETS = ("live-served", "live-cpu")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -34,8 +35,21 @@ def findings() -> list[tuple[str, str]]:
         ),
         ("browser", browser or "none found (only the page's own tests need one)"),
         ("simulated pool", "can run here: stampede run"),
+        ("live studies", "; ".join(_live_studies())),
         ("real engines", f"can run here{'' if gpus else ', on the CPU'}: {', '.join(usable)}" if usable else "cannot run here"),
     ]
+
+
+def _live_studies() -> list[str]:
+    """Each live preset, and what it lacks here."""
+    from flows.load_study import load_study
+    from flows.ready_here import missing_here
+
+    told = []
+    for name in LIVE_PRESETS:
+        missing = missing_here(load_study(name))
+        told.append(f"{name} lacks {', '.join(missing)}" if missing else f"{name} can run here: stampede run {name}")
+    return told
 
 
 def install_engine(engine: str, into: str | None) -> int:

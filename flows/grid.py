@@ -3,12 +3,14 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flows.study import Client, GuardSet, NamedChoice, Study
-from replay.cell import Cell
+from flows.order import balanced_order
+from flows.study import Client, GuardSet, NamedChoice, Pool, RouterChoice, Study
+from flows.study_parts import DIRECT
+from replay.cell import Cell, PoolSpec
 from replay.code import code_hash
 from replay.observation import ObservationRule
 
@@ -24,14 +26,22 @@ class PlannedWorkload:
 
 
 def cell_of(
-    study: Study, router: NamedChoice, guards: GuardSet, client: Client, workload: PlannedWorkload, load_rps: float, seed: int
+    study: Study,
+    router: NamedChoice,
+    guards: GuardSet,
+    client: Client,
+    workload: PlannedWorkload,
+    load_rps: float,
+    seed: int,
+    pool: PoolSpec | None = None,
+    repeat: int = 0,
 ) -> Cell:
-    """One cell of the study's grid."""
+    """One cell of the study's grid; `pool` None: the study's first, simulated."""
     return Cell(
         router=router.named(),
         guards=tuple(guard.named() for guard in guards.guards),
         guard_label=guards.label,
-        pool=study.pool.spec(),
+        pool=pool or study.pools[0].spec(),
         client=client.rule(),
         session=study.session.rule(),
         workload=str(workload.path),
@@ -44,6 +54,7 @@ def cell_of(
         max_tokens=workload.plan["max_tokens"],
         drain_s=study.phases.drain_s,
         seed=seed,
+        repeat=repeat,
     )
 
 
@@ -69,14 +80,47 @@ def arrival_words(arrival: Mapping[str, Any]) -> str:
 
 
 def grid(study: Study, workloads: Mapping[int, PlannedWorkload], load_rps: float) -> list[Cell]:
-    """Every cell: router × guard set × client × seed, the same workload for all arms of one seed."""
+    """Every cell in virtual time: router × guard set × client × seed of each simulated pool, the same workload for all arms of
+    one seed, and the twins of live pools' cells."""
     return [
-        cell_of(study, router, guards, client, workloads[seed], load_rps, seed)
-        for router in study.routers
-        for guards in study.guards
-        for client in study.client
+        cell for pool in study.pools for cell in (twin_cells if pool.is_live else _simulated)(study, pool, workloads, load_rps)
+    ]
+
+
+def _simulated(study: Study, pool: Pool, workloads: Mapping[int, PlannedWorkload], load_rps: float) -> list[Cell]:
+    return [cell_of(study, *arm, workloads[seed], load_rps, seed, pool.spec()) for arm in arms_of(study) for seed in study.seeds]
+
+
+def arms_of(study: Study) -> list[tuple[RouterChoice, GuardSet, Client]]:
+    return [(router, guards, client) for router in study.routers for guards in study.guards for client in study.client]
+
+
+def live_cells(study: Study, spec: PoolSpec, workloads: Mapping[int, PlannedWorkload], load_rps: float) -> list[Cell]:
+    """A live pool's cells in the order to run them: all arms of a seed's repeat, then the next, their order balanced over all."""
+    arms = arms_of(study)
+    blocks = [(repeat, seed) for repeat in range(study.repeats) for seed in study.seeds]
+    orders = balanced_order(len(arms), len(blocks))
+    return [
+        cell_of(study, *arms[i], workloads[seed], load_rps, seed, spec, repeat)
+        for (repeat, seed), order in zip(blocks, orders, strict=True)
+        for i in order
+    ]
+
+
+def twin_cells(study: Study, pool: Pool, workloads: Mapping[int, PlannedWorkload], load_rps: float) -> list[Cell]:
+    """A live pool's cells once more, in virtual time: those of our own router, and of senders that take turns. Empty where the
+    pool has no twin. A repeat would come out the same, so there is none."""
+    if not pool.has_twin:
+        return []
+    spec = pool.spec()
+    spec = replace(spec, label=f"{spec.label}, simulated")
+    cells = [
+        cell_of(study, *arm, workloads[seed], load_rps, seed, spec)
+        for arm in arms_of(study)
+        if arm[0].gateway in (None, DIRECT)
         for seed in study.seeds
     ]
+    return [replace(cell, router=replace(cell.router, gateway="", arm="")) for cell in cells]
 
 
 def is_finished(cell: Cell, folder: Path) -> bool:
@@ -108,6 +152,11 @@ def remaining(cells: Sequence[Cell], cells_folder: Path) -> list[Cell]:
         if entry.name not in finished:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     return missing
+
+
+def finished_names(cells_folder: Path) -> set[str]:
+    """Names of the folders that hold a whole cell, of whatever code and plan."""
+    return {path.parent.name for path in cells_folder.glob("*/cell.json")}
 
 
 def work_of(cell: Cell, requests: int) -> float:

@@ -7,8 +7,9 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
 
-from flows.check_names import check_names, nearest
-from flows.study import DERIVED_KEYS, Study, StudyError
+from flows.check_names import check_names
+from flows.problems import nearest
+from flows.study import DERIVED_KEYS, Study, StudyError, without_tags
 from flows.study_text import line_of, parse
 
 PRESETS = Path(__file__).parent / "presets"
@@ -95,8 +96,8 @@ def _written_default(key: str) -> Any:
     """A key's default as it would stand in a study file, so that a part of it can be set."""
     default = Study.model_fields[key].get_default()
     if isinstance(default, BaseModel):
-        return default.model_dump(mode="json")
-    return [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in default]
+        return default.model_dump(mode="json", exclude_unset=True)
+    return [item.model_dump(mode="json", exclude_unset=True) if isinstance(item, BaseModel) else item for item in default]
 
 
 def _child(target: Any, part: str | int, path: KeyPath, change: str) -> Any:
@@ -156,7 +157,7 @@ def dotted(path: KeyPath) -> str:
 def _raise_first(error: ValidationError, source: _Source) -> NoReturn:
     errors = error.errors()
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    path: KeyPath = tuple(first["loc"])
+    path: KeyPath = without_tags(first["loc"])
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     raise StudyError(f"{source.place(path)}: {_explained(path, first)}{more}") from error
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from flows.study import Study
 from replay.code import code_hash
-from replicas.profile import EngineProfile
 
 if TYPE_CHECKING:
     from workloads.trace_table import Trace
@@ -28,7 +27,7 @@ def started(study: Study, command: list[str]) -> dict[str, Any]:
         "study_hash": study.resolved()["content_hash"],
         "seeds": study.seeds,
         "command": command,
-        "driver": "virtual",
+        "driver": "wall" if study.is_live else "virtual",
         "started_utc": now_utc(),
         "ended_utc": None,
         "versions": versions(),
@@ -39,9 +38,11 @@ def started(study: Study, command: list[str]) -> dict[str, Any]:
     }
 
 
-def profile_facts(study: Study) -> dict[str, Any]:
-    """The engine profile as run, with its fit's error and how far its context was measured."""
-    profile = EngineProfile.load(study.pool.profile).with_changes(dict(study.pool.changes))
+def profile_facts(study: Study) -> dict[str, Any] | None:
+    """The engine profile as run, with its fit's error and how far its context was measured: of the first pool that has one."""
+    profile = next((found for pool in study.pools if (found := pool.engine_profile) is not None), None)
+    if profile is None:
+        return None
     return {**profile.to_json(), "extrapolated": profile.context_tokens > profile.measured_context_tokens}
 
 

@@ -128,4 +128,6 @@ def default_count() -> int:
 
 def title(cell: Cell) -> str:
     """A cell in words."""
-    return f"{cell.router.label}, {cell.guard_label}, {cell.client.name}, seed {cell.seed}"
+    pool = f"{cell.pool.label}: " if cell.pool.live else ""
+    again = f", repeat {cell.repeat}" if cell.repeat else ""
+    return f"{pool}{cell.router.label}, {cell.guard_label}, {cell.client.name}, seed {cell.seed}{again}"

@@ -20,11 +20,17 @@ def run_to_report(
     processes: int | None,
 ) -> int:
     """Run the flow in this process and print the report's path; returns the exit code. StudyError for a bad study."""
+    from flows.gateway_faults import holds_faults, run_gateway_faults
+
+    if resume is None and study is not None and holds_faults(study):
+        return run_gateway_faults(study, out=out, sets=sets, refused={"--seed": seed, "--processes": processes})
     from flows.choose_run import choose
     from flows.embedded_server import prefect_api
+    from flows.ready_here import ready_here
     from flows.workload_plan import read_trace
 
     chosen, path = choose(study, out, sets, seed, resume)
+    ready_here(chosen)
     try:
         with prefect_api() as api:
             if not RunFolder(path).conversations.is_file():

@@ -24,6 +24,7 @@ class RunFolder:
         self.capacity = self.path / "capacity.json"
         self.capacity_cells = self.path / "capacity" / "cells"
         self.capacity_workloads = self.path / "capacity" / "workloads"
+        self.engines = self.path / "engines"
         self.log = self.path / "run.log"
 
     def create(self, study: Study) -> None:

@@ -1,4 +1,4 @@
-"""The Prefect flow of one study: trace → workloads → capacity → cells → tables → page. It orders the steps and does none.
+"""The Prefect flow of one study: trace → workloads → capacity → live cells → cells → tables → page. It does no step itself.
 
 Importing this imports Prefect, which reads PREFECT_* from the environment then: enter `flows.embedded_server.prefect_api` first.
 """
@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -18,14 +18,20 @@ from flows import manifest
 from flows.build_report import build_page, build_report, build_tables
 from flows.capacity import Capacity, find_capacity
 from flows.choose_run import choose
-from flows.grid import PlannedWorkload, batches, grid, remaining
+from flows.failure import say
+from flows.grid import PlannedWorkload, batches, finished_names, grid, live_cells, remaining
 from flows.progress import RunProgress, Stage
+from flows.ready_here import Ready, ready_here
 from flows.replay_processes import ReplayProcesses, default_count
 from flows.run_folder import RunFolder, write_aside
 from flows.study import Study
 from flows.workload_plan import plan_facts, read_trace, read_trace_file, synthesize_workload
 from replay.cell import Cell
 from replay.code import code_hash
+
+if TYPE_CHECKING:
+    from flows.live_run import Sending
+    from replay.measured import Place
 
 
 def on_threads(count: int) -> TaskRunner[PrefectFuture[Any]]:
@@ -36,8 +42,8 @@ def on_threads(count: int) -> TaskRunner[PrefectFuture[Any]]:
 class Run:
     """What the tasks of one run share: a plain class, so that Prefect passes it on without looking inside."""
 
-    def __init__(self, study: Study, folder: RunFolder, processes: ReplayProcesses, progress: RunProgress) -> None:
-        self.study, self.folder, self.processes, self.progress = study, folder, processes, progress
+    def __init__(self, study: Study, ready: Ready, folder: RunFolder, processes: ReplayProcesses, progress: RunProgress) -> None:
+        self.study, self.ready, self.folder, self.processes, self.progress = study, ready, folder, processes, progress
         self.cells: dict[str, Cell] = {}
         self.trace = read_trace_file(str(folder.conversations))
         self.attempts = 0
@@ -107,6 +113,29 @@ def replay_batch(run: Run, cell_ids: list[str], stage: Stage) -> None:
         raise
 
 
+class Bench:
+    """Where a live cell runs, and what it is: a plain class, as `Run`."""
+
+    def __init__(self, cell: Cell, place: "Place", folder: Path) -> None:
+        self.cell, self.place, self.folder = cell, place, folder
+
+
+@task(cache_policy=NO_CACHE)
+def try_sender(plan: "Sending") -> dict[str, Any]:
+    """The sender on a stub whose timing is known."""
+    from flows.live_run import sender_tested
+
+    return sender_tested(plan)
+
+
+@task(cache_policy=NO_CACHE)
+def measure(bench: Bench) -> None:
+    """One cell on a running live pool; never tried again."""
+    from replay.measured import run_measured_cell
+
+    run_measured_cell(bench.cell, bench.place, bench.folder)
+
+
 @task(cache_policy=NO_CACHE)
 def aggregate(run: Path) -> Path:
     """results.duckdb from the cells' Parquet files."""
@@ -134,14 +163,15 @@ def run_study(
     StudyError for a study that cannot run (nothing is written then), CellFailed when a cell does not finish.
     """
     chosen, path = choose(study, out, sets, seed, resume)
+    ready = ready_here(chosen)
     with RunProgress() as progress:
         stage = progress.stage("trace", 1)
         import_trace(chosen.model_dump_json(), str(path), resume is not None)
         stage.finish()
         folder = RunFolder(path)
-        count = min(processes or default_count(), chosen.arms * len(chosen.seeds))
+        count = min(processes or default_count(), chosen.arms * len(chosen.seeds) * len(chosen.pools))
         with folder.locked(), ReplayProcesses(count, folder.log) as children:
-            run = Run(chosen, folder, children, progress)
+            run = Run(chosen, ready, folder, children, progress)
             _begin(run, command or sys.argv)
             load_rps = _load_rps(run)
             workloads = _workloads(run, load_rps)
@@ -193,13 +223,48 @@ def _workloads(run: Run, load_rps: float) -> dict[int, PlannedWorkload]:
 
 
 def _replay(run: Run, workloads: dict[int, PlannedWorkload], load_rps: float) -> None:
-    cells = grid(run.study, workloads, load_rps)
+    live = {title: live_cells(run.study, pool.spec, workloads, load_rps) for title, pool in run.ready.pools.items()}
+    virtual = grid(run.study, workloads, load_rps)
+    cells = [*virtual, *(cell for on_pool in live.values() for cell in on_pool)]
     run.cells = {cell.cell_id: cell for cell in cells}
-    missing = remaining(cells, run.folder.cells)
+    there = finished_names(run.folder.cells)
+    missing = {cell.cell_id for cell in remaining(cells, run.folder.cells)}
+    if gone := there - finished_names(run.folder.cells):
+        say(f"{len(gone)} finished cells were of other code, engines or plans, and run again")
     run.note(cells={"total": len(cells), "found_again": len(cells) - len(missing)})
-    stage = run.progress.stage("cells", len(cells))
-    stage.advance(len(cells) - len(missing), note="found again" if len(missing) < len(cells) else "")
+    to_measure = {title: todo for title, all_ in live.items() if (todo := [c for c in all_ if c.cell_id in missing])}
+    if to_measure:
+        _measure_all(run, to_measure, load_rps)
     requests = {w.content_hash: w.requests for w in workloads.values()}
+    _replay_virtual(run, virtual, [cell for cell in virtual if cell.cell_id in missing], requests)
+
+
+def _measure_all(run: Run, cells: dict[str, list[Cell]], load_rps: float) -> None:
+    """Live cells, pool after pool, each pool alone on this host; nothing else of the run works meanwhile."""
+    from flows.live_run import run_pool, sending, words_of_test
+    from replicas.launch.cards import Cards
+
+    plan = sending(run.study, load_rps, float(run.trace.reply_tokens.mean()))
+    stage = run.progress.stage("sender's self-test", 1)
+    tested = try_sender(plan)
+    stage.finish(words_of_test(tested))
+    cards = sorted(set(Cards().names.values()))
+    run.note(self_test=tested, senders=plan.senders, prompts=plan.prompt, gateways=run.ready.gateways, cards=cards)
+
+    def note(engines: list[dict[str, Any]]) -> None:
+        known = [engine for engine in run.folder.read_manifest().get("engines", []) if engine["pool"] != engines[0]["pool"]]
+        run.note(engines=[*known, *engines])
+
+    for title, on_pool in cells.items():
+        pool = run.ready.pools[title]
+        run_pool(pool, on_pool, plan, run.folder, run.progress, lambda cell, place, to: measure(Bench(cell, place, to)), note)
+
+
+def _replay_virtual(run: Run, cells: list[Cell], missing: list[Cell], requests: dict[str, int]) -> None:
+    if not cells:
+        return
+    stage = run.progress.stage("cells" if not run.study.is_live else "simulated cells", len(cells))
+    stage.advance(len(cells) - len(missing), note="found again" if len(missing) < len(cells) else "")
     running = [
         replay_batch.submit(run, [cell.cell_id for cell in batch], stage)
         for batch in batches(missing, requests, run.processes.count)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.grid import PlannedWorkload
+from flows.shipped_traces import trace_file
 from flows.study import Study, StudyError
-from replicas.profile import EngineProfile
 
 if TYPE_CHECKING:
     from workloads.plan import Plan
@@ -58,6 +58,7 @@ def selected(trace: "Trace", study: Study) -> "Trace":
 
 def read_trace_file(trace: str, source: str | None = None, columns: tuple[tuple[str, str], ...] = ()) -> "Trace":
     """A trace by name or file, remembered as long as the file stays the same."""
+    trace = trace_file(trace)
     path = Path(trace)
     stamp = path.stat().st_mtime_ns if path.is_file() else 0
     return _read(trace, source, columns, stamp)
@@ -115,6 +116,5 @@ def plan_of(study: Study) -> "Plan":
 
 
 def context_tokens(study: Study) -> int:
-    """The longest context that the pool can hold: the study's own limit, or else the profile's."""
-    profile = EngineProfile.load(study.pool.profile).with_changes(dict(study.pool.changes))
-    return study.workload.max_context_tokens or profile.context_tokens
+    """The longest context that every pool can hold: the study's own limit, or else the least of theirs."""
+    return study.workload.max_context_tokens or min(pool.context_tokens for pool in study.pools)

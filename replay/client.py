@@ -5,7 +5,7 @@ due `think_s` after the previous answer ended, successful or not.
 """
 
 from collections import deque
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Protocol
 
 import numpy as np
@@ -123,6 +123,7 @@ class Client:
         self._tokens = rule.budget_burst
         self.counts = {"planned": len(rows), "ok": 0, "failed": 0, "censored": 0, "abandoned": 0, "not_due": 0}
         self.abandoned: list[int] = []  # request ids
+        self._planned_us = workload.table.arrival_us
         self._arrivals, too_late = planned_arrivals(workload.table, np.asarray(rows.turns_waiting), self._horizon_s)
         self._traces_own = session.history == "trace"
         self.counts["not_due"] = sum(1 + rows.turns_waiting[i] for i in too_late.tolist())
@@ -188,6 +189,21 @@ class Client:
         if attempt is not None:
             attempt.waits = False
             self._settle(attempt.root, ok, now_s)
+
+    def admit_no_more(self, now_s: float) -> None:
+        """Nobody comes any more: what was not due yet will not be. What has begun goes on, its retries too."""
+        next_s, (next_id, *_) = self._arrival[:2]
+        due_s, waiting = self._planned_us / 1e6, np.asarray(self._rows.turns_waiting)
+        to_come = (due_s > next_s) | ((due_s == next_s) & (np.arange(len(due_s)) >= next_id))
+        self.counts["not_due"] += int((1 + waiting)[to_come & (due_s < self._horizon_s)].sum())
+        self._horizon_s = min(self._horizon_s, now_s)
+        self._arrival, self._arrivals = NO_ARRIVAL, iter(())
+        self._arrival_s = NO_ARRIVAL[0]
+        later = [timer for timer in self._timers if timer[1] == _DUE and timer[4] is None]
+        self.counts["not_due"] += sum(1 + self._rows.turns_waiting[timer[2]] for timer in later)
+        self._timers = [timer for timer in self._timers if timer[1] != _DUE or timer[4] is not None]
+        heapify(self._timers)
+        self.next_wake_s()
 
     def close(self) -> tuple[list[ClientAttempt], list[ClientAttempt]]:
         """The run is over; what is not answered is censored. Returns the open attempts, and those that were not due yet."""

@@ -47,11 +47,18 @@ class Served(EngineSequence):
 class VirtualRun(Driver):
     """One cell in virtual time. `run` returns when nothing is left to happen, or when the drain is over.
 
-    The workload's events are carried out on the way; ValueError for one at a replica that the pool does not have.
+    The workload's events are carried out on the way; ValueError for one at a replica that the pool does not have. `watch` is
+    called with the second each time the gauges have been sampled: it may `end_by` or `admit_no_more`, and changes nothing else.
     """
 
     def __init__(
-        self, cell: Cell, workload: Workload, profile: EngineProfile, recorder: Recorder, record_inputs: bool = False
+        self,
+        cell: Cell,
+        workload: Workload,
+        profile: EngineProfile,
+        recorder: Recorder,
+        record_inputs: bool = False,
+        watch: Callable[[float], None] | None = None,
     ) -> None:
         self.engines = [Engine(profile) for _ in range(cell.pool.replicas)]
         self._faults = Faults(workload.events, self.engines, cell.seed, self._lose) if workload.events else None
@@ -62,6 +69,7 @@ class VirtualRun(Driver):
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = count()
         self._max_tokens = cell.max_tokens
+        self._watch = watch
         super().__init__(cell, workload, recorder, profile, record_inputs)
         wanted = any(router.policy.wants_kv_events for router in self.routers)
         self._kv_news = KvNews(cell.observation, cell.seed, self.engines, self.routers, self._at) if wanted else None
@@ -76,6 +84,15 @@ class VirtualRun(Driver):
     def events_done(self) -> list[dict[str, Any]]:
         """A record an event: when, what, where, and what it hit (see `replay.faults`)."""
         return self._faults.done if self._faults is not None else []
+
+    @property
+    def in_engines(self) -> int:
+        """Tries that a replica has not ended, whether anybody still waits for them or not."""
+        return len(self._live)
+
+    def end_by(self, at_s: float) -> None:
+        """The run ends at `at_s` at the latest; what is open then is censored, as at the end of a drain."""
+        self._end_s = min(self._end_s, at_s)
 
     def run(self) -> float:
         """Returns the virtual second at which it ended."""
@@ -109,6 +126,7 @@ class VirtualRun(Driver):
                 router.on_wake(now_s)
             elif timer_s == now_s:
                 heappop(timers)[2](now_s)
+                end_s = self._end_s  # the watcher may have moved it
             else:
                 client.on_wake(now_s)
 
@@ -288,6 +306,8 @@ class VirtualRun(Driver):
                     )
                 )
             self._sample_at(at_s + 1.0)
+            if self._watch is not None:
+                self._watch(now_s)
 
         self._at(at_s, sample)
 

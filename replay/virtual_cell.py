@@ -40,7 +40,7 @@ def run_cell(cell: Cell, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     recorder.write(aside)
-    facts = describe_cell(cell, workload, profile)
+    facts = describe_cell(cell, workload, profile.name)
     facts |= {
         "driver": "virtual",
         "counts": counts,
@@ -83,8 +83,8 @@ def check_conservation(counts: dict[str, int], recorder: Recorder) -> None:
         raise NotConserved("; ".join(problems))
 
 
-def describe_cell(cell: Cell, workload: Workload, profile: EngineProfile) -> dict[str, Any]:
-    """The part of cell.json that is known before the run."""
+def describe_cell(cell: Cell, workload: Workload, engine: str) -> dict[str, Any]:
+    """The part of cell.json that is known before the run; `engine` is what serves, in words."""
     loads = {p.name: p.load_rps for p in workload.phases}
     return {
         "cell_id": cell.cell_id,
@@ -92,7 +92,7 @@ def describe_cell(cell: Cell, workload: Workload, profile: EngineProfile) -> dic
         "router": cell.router.label,
         "guard": cell.guard_label,
         "client": cell.client.name,
-        "engine": profile.name,
+        "engine": engine,
         "pool": cell.pool.label,
         "workload": cell.workload_label,
         "load_rps": cell.load_rps,

@@ -30,9 +30,9 @@ RECOVERED = ("recovered", "latent")
 NOT_BACK = ("slow", "metastable", "deadlock")
 JUDGED = (*RECOVERED, *NOT_BACK)
 
-_TYPES = """arm_id VARCHAR, router VARCHAR, policy VARCHAR, reference BOOLEAN, guard VARCHAR, client VARCHAR, engine VARCHAR,
-    pool VARCHAR, workload VARCHAR, load_rps DOUBLE, trigger_kind VARCHAR, trigger_words VARCHAR, k DOUBLE, d_s DOUBLE,
-    phase VARCHAR, metric VARCHAR"""
+_TYPES = """arm_id VARCHAR, router VARCHAR, policy VARCHAR, reference BOOLEAN, gateway VARCHAR, arm VARCHAR, guard VARCHAR,
+    client VARCHAR, driver VARCHAR, pool_engine VARCHAR, engine VARCHAR, pool VARCHAR, workload VARCHAR, load_rps DOUBLE,
+    trigger_kind VARCHAR, trigger_words VARCHAR, k DOUBLE, d_s DOUBLE, phase VARCHAR, metric VARCHAR"""
 
 
 class Arm(NamedTuple):
@@ -42,8 +42,12 @@ class Arm(NamedTuple):
     router: str
     policy: str
     reference: bool
+    gateway: str
+    arm: str
     guard: str
     client: str
+    driver: str
+    pool_engine: str
     engine: str
     pool: str
     workload: str
@@ -56,7 +60,22 @@ class Arm(NamedTuple):
     @property
     def setting(self) -> tuple[Any, ...]:
         """All but the router: arms that share it differ in nothing else."""
-        return self[4:]
+        return self[6:]
+
+
+class Ended(NamedTuple):
+    """How one run ended, from table `verdicts`."""
+
+    verdict: str | None
+    recovery_s: float | None
+    censored_s: float | None
+    lost_goodput: float | None
+    retry_amplification: float | None
+    false_alarm: bool | None
+
+    @property
+    def back(self) -> bool:
+        return self.verdict in RECOVERED
 
 
 _ARM, _WIDTH = ", ".join(Arm._fields), len(Arm._fields)
@@ -64,7 +83,10 @@ Values = dict[tuple[Arm, str, str], dict[int, float | None]]  # (arm, phase, met
 
 
 def write_arms(con: "duckdb.DuckDBPyConnection") -> None:
-    """Creates `arms` and `comparisons` from tables `cells` and `verdicts`.
+    """Creates `arms` and `comparisons` from tables `cells`, `certificates` and `verdicts`.
+
+    Repeats of one seed are averaged within it first (a seed is censored where any of its repeats is): they say how noisy a seed
+    is, not how seeds differ. Void cells count in void_share alone.
 
     `arms`: mean and 95% t interval over seeds of each metric of `cells` (NULL with n_censored > 0 where a seed's percentile is
     censored), and of the arm's verdicts (phase 'recovery'): recovered_share (Wilson over recovered, latent, slow, metastable and
@@ -89,14 +111,22 @@ def _cell_values(con: "duckdb.DuckDBPyConnection") -> Values:
     """Each metric of each phase by seed; seeds without a value (no request, one-token answers only) are left out."""
     metrics = (*RANKED, *PLAIN)
     marks = ", ".join(f"{name}_censored" for name in RANKED)
-    values: Values = defaultdict(dict)
-    for row in con.execute(f"SELECT {_ARM}, phase, seed, {marks}, {', '.join(metrics)} FROM cells ORDER BY ALL").fetchall():
-        arm, (phase, seed, *rest) = Arm(*row[:_WIDTH]), row[_WIDTH:]
+    columns = f"{_ARM}, phase, seed, repeat, {marks}, {', '.join(metrics)}"
+    sound = "cell_id IN (SELECT cell_id FROM certificates WHERE NOT void)"
+    runs: dict[tuple[Arm, str, str], dict[int, list[float | None]]] = defaultdict(lambda: defaultdict(list))
+    for row in con.execute(f"SELECT {columns} FROM cells WHERE {sound} ORDER BY ALL").fetchall():
+        arm, (phase, seed, _, *rest) = Arm(*row[:_WIDTH]), row[_WIDTH:]
         censored = dict(zip(RANKED, rest[: len(RANKED)], strict=True))
         for metric, value in zip(metrics, rest[len(RANKED) :], strict=True):
             if value is not None or censored.get(metric):
-                values[arm, phase, metric][seed] = value
-    return values
+                runs[arm, phase, metric][seed].append(value)
+    return {key: {seed: _seed_mean(values) for seed, values in seeds.items()} for key, seeds in runs.items()}
+
+
+def _seed_mean(values: Sequence[float | None]) -> float | None:
+    """The mean over a seed's repeats; None (censored) where any of them is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def _over_seeds(by_seed: dict[int, float | None]) -> tuple[Any, ...]:
@@ -108,31 +138,41 @@ def _over_seeds(by_seed: dict[int, float | None]) -> tuple[Any, ...]:
 
 
 def _verdict_metrics(con: "duckdb.DuckDBPyConnection") -> list[tuple[Any, ...]]:
-    arms: dict[Arm, list[tuple[Any, ...]]] = defaultdict(list)
-    columns = "verdict, recovery_s, censored_s, lost_goodput, retry_amplification, false_alarm"
-    for row in con.execute(f"SELECT {_ARM}, {columns} FROM verdicts ORDER BY ALL").fetchall():
-        arms[Arm(*row[:_WIDTH])].append(row[_WIDTH:])
-    return [(*arm, "recovery", *metric) for arm, cells in arms.items() for metric in _arm_metrics(cells)]
+    arms: dict[Arm, dict[int, list[Ended]]] = defaultdict(lambda: defaultdict(list))
+    columns = ", ".join(Ended._fields)
+    for row in con.execute(f"SELECT {_ARM}, seed, repeat, {columns} FROM verdicts ORDER BY ALL").fetchall():
+        seed, _, *ended = row[_WIDTH:]
+        arms[Arm(*row[:_WIDTH])][seed].append(Ended(*ended))
+    return [(*arm, "recovery", *metric) for arm, seeds in arms.items() for metric in _arm_metrics(list(seeds.values()))]
 
 
-def _arm_metrics(cells: Sequence[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
-    """(metric, n_seeds, n_censored, mean, low, high) of one arm's verdicts."""
-    verdicts = [cell[0] for cell in cells if cell[0] is not None]
-    judged = [cell for cell in cells if cell[0] in JUDGED]
-    back = [cell for cell in judged if cell[0] in RECOVERED]
-    censored = [cell[2] for cell in judged if cell[0] not in RECOVERED]
-    yield "recovered_share", len(judged), 0, *_share(len(back), len(judged))
-    yield "recovery_s", len(judged), len(censored), *_limits(kaplan_meier_median([cell[1] for cell in back], censored))
-    for metric, column in (("lost_goodput", 3), ("retry_amplification", 4)):
-        yield metric, *_over_seeds({i: cell[column] for i, cell in enumerate(judged)})
-    alarms = [cell[5] for cell in cells if cell[5] is not None]
-    yield "false_alarm", len(alarms), 0, *_share(sum(alarms), len(alarms))
+def _arm_metrics(seeds: Sequence[Sequence[Ended]]) -> Iterable[tuple[Any, ...]]:
+    """(metric, n_seeds, n_censored, mean, low, high) of one arm's verdicts, given as the repeats of each seed."""
+    judged = [found for cells in seeds if (found := [cell for cell in cells if cell.verdict in JUDGED])]
+    yield "recovered_share", len(judged), 0, *_share([[cell.back for cell in cells] for cells in judged])
+    middle = [_middle(cells) for cells in judged]
+    back = [cell.recovery_s for cell in middle if cell.recovery_s is not None]
+    censored = [cell.censored_s for cell in middle if cell.recovery_s is None and cell.censored_s is not None]
+    yield "recovery_s", len(middle), len(censored), *_limits(kaplan_meier_median(back, censored))
+    for metric in ("lost_goodput", "retry_amplification"):
+        yield metric, *_over_seeds({i: _seed_mean([getattr(c, metric) for c in cells]) for i, cells in enumerate(judged)})
+    alarms = [told for cells in seeds if (told := [cell.false_alarm for cell in cells if cell.false_alarm is not None])]
+    yield "false_alarm", len(alarms), 0, *_share(alarms)
+    known = [names for cells in seeds if (names := [cell.verdict for cell in cells if cell.verdict is not None])]
     for verdict in ("unstable", "void"):
-        yield f"{verdict}_share", len(verdicts), 0, *_share(verdicts.count(verdict), len(verdicts))
+        yield f"{verdict}_share", len(known), 0, *_share([[name == verdict for name in cells] for cells in known])
 
 
-def _share(count: int, n: int) -> tuple[float | None, float | None, float | None]:
-    return _limits(wilson(count, n)) if n else (None, None, None)
+def _middle(cells: Sequence[Ended]) -> Ended:
+    """The run in the middle of a seed's repeats by recovery time, those that did not come back last; of two the slower."""
+    order = sorted(cells, key=lambda cell: (not cell.back, cell.recovery_s if cell.back else cell.censored_s))
+    return order[len(order) // 2]
+
+
+def _share(seeds: Sequence[Sequence[bool]]) -> tuple[float | None, float | None, float | None]:
+    """Share of runs and its Wilson interval over seeds: a seed's repeats count as one run together."""
+    count = sum(sum(runs) / len(runs) for runs in seeds)
+    return _limits(wilson(count, len(seeds))) if seeds else (None, None, None)
 
 
 def _limits(interval: Interval) -> tuple[float | None, float | None, float | None]:

@@ -57,11 +57,11 @@ def warnings(scene: Scene, stampede: Sequence[Stampede], void: int, unconserved:
     return notes
 
 
-def incomplete(scene: Scene, asked: Sequence[str], total: int | None, runs: int) -> str | None:
+def incomplete(scenes: Sequence[Scene], asked: Sequence[str], total: int | None, runs: int) -> str | None:
     """Says so where fewer than the `total` runs of the study are there, and which of the routers `asked` for have none."""
     if total is None or runs >= total:
         return None
-    have = {r.label for r in scene.routers}
+    have = {r.label for scene in scenes for r in scene.routers}
     absent = [label for label in asked if label not in have]
     without = f" Nothing at all was run of {listed(absent, most=12)}." if absent else ""
     return (

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 NAMES = ("cell_id", "arm_id", "router", "guard", "client", "engine", "pool", "workload", "driver", "workload_hash", "code_hash")
 COUNTS = ("planned", "scheduled", "ok", "failed", "abandoned", "censored", "not_due")
 SLO_KEYS = ("ttft_s", "tpot_s", "e2e_s")
-NOT_THE_ARM = ("seed", "workload", "workload_hash", "trigger")
+NOT_THE_ARM = ("seed", "repeat", "workload", "workload_hash", "trigger")
+VIRTUAL, SIMULATED = "virtual", "simulated"
 REFERENCE_POLICIES = frozenset({"oracle"})  # know what no router can know: drawn, but never ranked and never the best
 HOLDING_POLICIES = frozenset({"fair_vtc", "dlpm"})  # have a queue of their own: what it holds is not the sender's lag
 FOR_EVER_US = 2**62
@@ -21,6 +22,7 @@ FOR_EVER_US = 2**62
 _FACTS = """CREATE TABLE cell_facts (
     cell_id VARCHAR PRIMARY KEY, arm_id VARCHAR, router VARCHAR, guard VARCHAR, client VARCHAR, engine VARCHAR, pool VARCHAR,
     workload VARCHAR, driver VARCHAR, workload_hash VARCHAR, code_hash VARCHAR, policy VARCHAR, reference BOOLEAN,
+    gateway VARCHAR, arm VARCHAR, pool_engine VARCHAR, repeat BIGINT,
     load_rps DOUBLE, trigger_kind VARCHAR, trigger_words VARCHAR, k DOUBLE, d_s DOUBLE, seed BIGINT, replicas BIGINT,
     drain_s DOUBLE, until_s DOUBLE, cpu_s DOUBLE,
     planned BIGINT, scheduled BIGINT, ok BIGINT, failed BIGINT, abandoned BIGINT, censored BIGINT, not_due BIGINT,
@@ -88,6 +90,7 @@ def _facts_row(attempts: Path, workload: Path, facts: dict[str, Any]) -> tuple[A
         *(facts[name] for name in NAMES),
         policy,
         policy in REFERENCE_POLICIES,
+        *_place(facts),
         facts["load_rps"],
         trigger.get("kind"),
         facts.get("trigger_words"),
@@ -100,12 +103,20 @@ def _facts_row(attempts: Path, workload: Path, facts: dict[str, Any]) -> tuple[A
         facts["cpu_s"],
         *(counts[name] for name in COUNTS),
         facts["conserved"],
-        facts["driver"] == "virtual" and (bool(spec.get("guards")) or policy in HOLDING_POLICIES),
+        facts["driver"] == VIRTUAL and (bool(spec.get("guards")) or policy in HOLDING_POLICIES),
         _calm_arm(facts),
         *(str(file) for file in (attempts, attempts.with_name("samples.parquet"), attempts.with_name("decisions.parquet"))),
         str(workload),
         json.dumps(spec, sort_keys=True),
     )
+
+
+def _place(facts: dict[str, Any]) -> tuple[str, str, str, int]:
+    """gateway ('' = our own router), its arm, what the pool is served by, and which repeat of its seed the cell is."""
+    spec = facts["spec"]
+    router, pool = spec["router"], spec.get("pool") or {}
+    served = pool.get("engine") or (SIMULATED if facts["driver"] == VIRTUAL else "unknown")
+    return router.get("gateway") or "", router.get("arm") or "", served, spec.get("repeat") or 0
 
 
 def _calm_arm(facts: dict[str, Any]) -> str:

@@ -76,7 +76,8 @@ def _place(event: PoolEvent) -> list[Cell]:
 
 def _notes(scene: Scene, skipped: Mapping[int, tuple[int, int]]) -> list[str]:
     own = [f"Event {e.number} is the study’s trigger." for e in scene.events if e.is_trigger]
-    ended = [f"Event {n}: {gone} of {counted(runs, 'run')} ended before it." for n, (gone, runs) in skipped.items()]
+    why = "ended before it, or it could not be carried out" if scene.pool.live else "ended before it"
+    ended = [f"Event {n}: {gone} of {counted(runs, 'run')} {why}." for n, (gone, runs) in skipped.items()]
     return [" ".join([*own, *ended])] if own or ended else []
 
 

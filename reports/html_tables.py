@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
 
 from reports.arms import JUDGED, LATENCIES
 from reports.leaderboard import Interval, NormalDay, Stampede
 from reports.scene import Router, Scene
-from reports.sentences import after_trigger, between, counted, listed, number, seconds
+from reports.sentences import after_trigger, between, listed, number, runs_told, seconds
 
 ENDINGS = {
     "recovered": "good",
@@ -103,7 +102,7 @@ def normal_table(scene: Scene, rows: Sequence[NormalDay], condition: str) -> Tab
         for row in rows
     ]
     groups = [Group("", 2), Group("TTFT", 3), Group("TPOT", 3), Group("E2E", 3), Group("Goodput", 2), Group("Replicas", 2)]
-    load, runs = scene.condition(condition), counted(len(scene.seeds), "run")
+    load, runs = scene.condition(condition), runs_told(scene)
     return Table(
         key=f"normal-{condition}-table",
         caption=f"Steady phase before the trigger at {load.load_rps:.3g} req/s. Mean over {runs}, 95% interval beneath.",
@@ -117,7 +116,8 @@ def normal_table(scene: Scene, rows: Sequence[NormalDay], condition: str) -> Tab
 
 def _normal_cells(scene: Scene, row: NormalDay, tied: bool) -> list[Cell]:
     router = scene.router(row.router)
-    rank = f"{row.rank}{'=' if tied else ''}" if row.rank is not None else ("reference" if router.reference else "misses SLO")
+    unranked = "void" if row.void else "reference" if router.reference else "misses SLO"
+    rank = f"{row.rank}{'=' if tied else ''}" if row.rank is not None else unranked
     cells = [Cell(router.label, router.label, series=router)]
     cells.append(Cell(rank, repr(row.rank) if row.rank is not None else "", css="best" if row.rank == 1 else ""))
     for i, (name, p) in enumerate(LATENCIES):
@@ -138,6 +138,9 @@ def _normal_notes(scene: Scene) -> list[str]:
         if len(scene.seeds) > 1
         else ""
     )
+    if scene.repeats > 1:
+        close = "1= marks routers that differ from the best by no more than repeats of one router do (95%)"
+        ties = f"{close}, or that a paired t test over seeds cannot tell from it." if ties else f"{close}."
     told = [r.label for r in scene.references]
     reference = (
         f" {listed(told)} {'knows' if len(told) == 1 else 'know'} every answer’s true length: a reference, not a competitor."
@@ -168,7 +171,7 @@ def stampede_table(scene: Scene, rows: Sequence[Stampede]) -> Table:
     what = "With no burst sent (placebo)" if scene.trigger.placebo else after_trigger(scene).removesuffix(",")
     return Table(
         key="stampede-table",
-        caption=f"{what}, {counted(len(scene.seeds), 'run')} an arm. Choose a column’s head to sort.",
+        caption=f"{what}, {runs_told(scene)} an arm. Choose a column’s head to sort.",
         columns=columns,
         rows=made,
     )
@@ -210,58 +213,3 @@ def _recovery(row: Stampede) -> Cell:
     if row.recovery_s is None:
         return Cell(f"> {seconds(row.observed_s)}" if row.observed_s is not None else "not observed", repr(1e300))
     return Cell(seconds(row.recovery_s), repr(row.recovery_s))
-
-
-def load_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Planned and realised load, a row a phase."""
-    columns = [
-        Column("Phase", text=True),
-        Column("From, s"),
-        Column("To, s"),
-        Column("Planned, req/s"),
-        Column("Realised, req/s"),
-    ]
-    columns += [Column("lowest run"), Column("highest run")]
-    made = [
-        Row(
-            [
-                words(str(r["phase"])),
-                *(amount(r[k], "plain") for k in ("start_s", "end_s", "planned", "offered", "lowest", "highest")),
-            ]
-        )
-        for r in rows
-    ]
-    caption = (
-        "First attempts due per second: planned and realised, mean over runs; with think times later turns wait for answers."
-    )
-    return Table("load-table", caption, columns, made)
-
-
-def certificate_table(scene: Scene, rows: Sequence[dict[str, Any]]) -> Table:
-    """A row a run: was every planned request sent in time, and does every request appear exactly once."""
-    columns = [
-        Column("Router", text=True),
-        Column("Client and guard", text=True),
-        Column("Seed"),
-        Column("Scheduled"),
-        Column("Sent"),
-    ]
-    columns += [Column("Send lag p50"), Column("Send lag p99"), Column("Conserved", text=True), Column("Certificate", text=True)]
-    columns += [Column("Verdict", text=True), Column("Why", text=True)]
-    made = []
-    for r in rows:
-        router = scene.router(r["router"])
-        good = "void" if r["void"] else "delivered"
-        verdict = str(r["verdict"] or "–")
-        cells = [
-            Cell(router.label, router.label, series=router),
-            words(scene.condition(r["condition"]).label),
-            *(amount(r[k], "count") for k in ("seed", "scheduled", "sent")),
-            *(amount(r[k], "time") for k in ("send_lag_p50_s", "send_lag_p99_s")),
-            Cell("yes" if r["conserved"] else "NO", str(r["conserved"]), css="text"),
-            Cell(good + (f": {r['reason']}" if r.get("reason") else ""), good, tag="bad" if r["void"] else "good", css="text"),
-            Cell(verdict, verdict, tag=ENDINGS.get(verdict, "plain"), css="text"),
-            words(str(r["cause"] or "")),
-        ]
-        made.append(Row(cells, router.reference))
-    return Table("certificate-table", "Delivered-load certificates, a row a run.", columns, made)

@@ -7,6 +7,7 @@ import duckdb
 import polars as pl
 
 from reports.arms import JUDGED, RECOVERED
+from reports.noise import Noise, noise_of, within_noise
 from reports.scene import Scene
 from reports.verdict import holds_slo
 
@@ -28,18 +29,20 @@ class Interval:
 
 
 NOTHING = Interval(None, None, None, 0)
+NOT_JUDGED = "not judged"
 
 
 @dataclass(frozen=True, slots=True)
 class NormalDay:
     """One arm in the steady phase. `rank` 1 is shared by those that cannot be told from the best; None: it does not hold the SLO,
-    or is the reference. `limit_s` is the client's patience, shown where a percentile is censored."""
+    or is the reference, or all its runs are `void`. `limit_s` is the client's patience, shown where a percentile is censored."""
 
     router: str
     condition: str
     metrics: dict[str, Interval]
     rank: int | None
     limit_s: float | None
+    void: bool = False
 
     @property
     def ttft_p90(self) -> Interval:
@@ -92,20 +95,31 @@ def arm_metrics(con: duckdb.DuckDBPyConnection, phase: str) -> Metrics:
 def normal_day_rows(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[NormalDay]:
     """One row an arm in the phase `steady`."""
     metrics = arm_metrics(con, "steady")
-    ties, held = _ties(con), _held(con)
+    ties, held, void, noise = _ties(con), _held(con), _void(con), noise_of(con).get("ttft_p90_s")
     made = []
     for condition in scene.conditions:
         here = {r.key: metrics[condition.key, r.key] for r in scene.routers if (condition.key, r.key) in metrics}
         choices = {r.key: here[r.key] for r in scene.ranked if r.key in here}
-        ranks = ranked(choices, held.get(condition.key, set()), ties.get(condition.key, set()))
+        holding = held.get(condition.key, set())
+        same = ties.get(condition.key, set()) | _alike(choices, holding, noise, len(scene.seeds) * scene.repeats)
+        ranks = ranked(choices, holding, same)
         made += [NormalDay(key, condition.key, found, ranks.get(key), condition.timeout_s) for key, found in here.items()]
+        lost = [r.key for r in scene.routers if (condition.key, r.key) in void]
+        made += [NormalDay(key, condition.key, {}, None, condition.timeout_s, void=True) for key in lost]
     return made
+
+
+def _void(con: duckdb.DuckDBPyConnection) -> set[tuple[str, str]]:
+    """(condition, router) of the arms that have no sound run."""
+    found = con.sql("""SELECT DISTINCT condition, router FROM players
+                       EXCEPT SELECT DISTINCT condition, router FROM sound""").fetchall()
+    return set(found)
 
 
 def _held(con: duckdb.DuckDBPyConnection) -> dict[str, set[str]]:
     """By condition, the routers that hold the SLO in the steady phase, seeds pooled, by the rule that calls a run unstable."""
     found = con.sql("""SELECT p.condition, p.router, sum(v.steady_met)::BIGINT, sum(v.steady_decided)::BIGINT
-                       FROM verdicts v JOIN players p USING (cell_id) GROUP BY ALL""").fetchall()
+                       FROM verdicts v JOIN sound p USING (cell_id) GROUP BY ALL""").fetchall()
     held: dict[str, set[str]] = {}
     for condition, router, met, decided in found:
         held.setdefault(condition, set()).update([router] if decided and holds_slo(met, decided) else [])
@@ -124,6 +138,16 @@ def _ties(con: duckdb.DuckDBPyConnection) -> dict[str, set[str]]:
     for condition, router, best, same in found:
         ties.setdefault(condition, {best}).update([router] if same else [])
     return ties
+
+
+def _alike(arms: dict[str, dict[str, Interval]], held: set[str], noise: Noise | None, runs: int) -> set[str]:
+    """The best router by TTFT p90 among `held`, and those that differ from it by no more than repeats of one router do."""
+    means = {key: mean for key in arms.keys() & held if (mean := arms[key].get("ttft_p90_s", NOTHING).mean) is not None}
+    best = min(means, key=lambda key: (means[key], key), default=None)
+    if best is None:
+        return set()
+    found = {key for key, mean in means.items() if within_noise(noise, mean, means[best], runs)}
+    return found if len(found) > 1 else set()
 
 
 def ranked(arms: dict[str, dict[str, Interval]], held: set[str], ties: set[str]) -> dict[str, int]:
@@ -145,7 +169,7 @@ def stampede_rows(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[Stampede
     observed: dict[tuple[str, str], float] = {}
     for condition, router, verdict, n, censored_s in found:
         arm = (condition, router)
-        verdicts.setdefault(arm, {})[verdict or "not judged"] = n
+        verdicts.setdefault(arm, {})[verdict or NOT_JUDGED] = n
         if censored_s is not None:
             observed[arm] = max(observed.get(arm, 0.0), censored_s)
     metrics, abandoned = arm_metrics(con, "recovery"), _abandoned(con)
@@ -186,9 +210,9 @@ def _stampede(
 def certificates(con: duckdb.DuckDBPyConnection) -> list[dict[str, object]]:
     """Every run's delivered-load certificate, with the keys of its arm, its seed and verdict."""
     found: pl.DataFrame = con.sql("""
-        SELECT p.router, p.condition, p.seed, t.* EXCLUDE (arm_id), v.verdict, v.cause
+        SELECT p.router, p.condition, p.seed, p.repeat, t.* EXCLUDE (arm_id), v.verdict, v.cause
         FROM certificates t JOIN players p USING (cell_id) LEFT JOIN verdicts v USING (cell_id)
-        ORDER BY p.condition, p.router, p.seed""").pl()
+        ORDER BY p.condition, p.router, p.seed, p.repeat""").pl()
     return found.to_dicts()
 
 
@@ -197,5 +221,5 @@ def phase_loads(con: duckdb.DuckDBPyConnection) -> list[dict[str, object]]:
     found: pl.DataFrame = con.sql("""
         SELECT phase, min(start_s) AS start_s, max(end_s) AS end_s, avg(planned_rps) AS planned,
                avg(offered_rps) AS offered, min(offered_rps) AS lowest, max(offered_rps) AS highest
-        FROM cells GROUP BY phase ORDER BY 2""").pl()
+        FROM cells JOIN players USING (cell_id) GROUP BY phase ORDER BY 2""").pl()
     return found.to_dicts()

@@ -18,11 +18,11 @@ _PARAMETERS = ("factor", "share", "status")  # the other numbers of a record are
 _TABLE = """CREATE TABLE events (
     cell_id VARCHAR, number BIGINT, t_s DOUBLE, kind VARCHAR, replica_id BIGINT, for_s DOUBLE, is_trigger BOOLEAN,
     parameters JSON, hits JSON, skipped VARCHAR)"""
-_STRUCK = """CREATE TEMP TABLE struck AS
+_STRUCK = """CREATE OR REPLACE TEMP TABLE struck AS
     WITH told AS (
-        SELECT * REPLACE (parameters::VARCHAR AS parameters),
+        SELECT events.* REPLACE (parameters::VARCHAR AS parameters),
                row_number() OVER twins AS again
-        FROM events
+        FROM events SEMI JOIN players USING (cell_id)
         WINDOW twins AS (PARTITION BY cell_id, t_s, kind, replica_id, for_s, parameters::VARCHAR ORDER BY number))
     SELECT *, dense_rank() OVER (ORDER BY t_s, kind, replica_id NULLS FIRST, for_s, parameters, again) AS event FROM told"""
 
@@ -88,9 +88,13 @@ def _json(record: Mapping[str, Any], wanted: Callable[[str], bool]) -> str:
     return json.dumps({key: value for key, value in record.items() if wanted(key)}, sort_keys=True)
 
 
-def read_events(con: "duckdb.DuckDBPyConnection") -> tuple[PoolEvent, ...]:
-    """The events of the study, each once however many runs it struck, and table `struck` that maps the rows to them."""
+def find_struck(con: "duckdb.DuckDBPyConnection") -> None:
+    """Table `struck`: the events of table `players`' cells; `event` is the same in all runs that it struck alike."""
     con.execute(_STRUCK)
+
+
+def read_events(con: "duckdb.DuckDBPyConnection") -> tuple[PoolEvent, ...]:
+    """The events in table `struck`, each once however many runs it struck."""
     found = con.execute("""
         SELECT event, any_value(t_s), any_value(kind), any_value(replica_id), any_value(for_s), any_value(parameters),
                bool_or(is_trigger)
@@ -107,8 +111,9 @@ def event_hits(con: "duckdb.DuckDBPyConnection") -> Hits:
         WITH counted AS (
             SELECT event, cell_id, unnest(json_keys(hits)) AS hit, hits FROM struck WHERE skipped IS NULL)
         SELECT event, condition, router, hit, avg(n), min(n), max(n), count(*)
-        FROM (SELECT event, p.condition, p.router, hit, json_extract(hits, '$.' || hit)::DOUBLE AS n
+        FROM (SELECT event, p.condition, p.router, hit, TRY_CAST(json_extract(hits, '$.' || hit) AS DOUBLE) AS n
               FROM counted JOIN players p USING (cell_id))
+        WHERE n IS NOT NULL
         GROUP BY GROUPING SETS ((event, hit), (event, condition, router, hit)) ORDER BY ALL""").fetchall()
     hits: dict[tuple[int, str | None, str | None], dict[str, Hit]] = {}
     for event, condition, router, hit, mean, low, high, n in found:

@@ -1,7 +1,7 @@
 """Where the numbers come from: the provenance box, from study.yaml, manifest.json and the cells' own facts. It judges nothing."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -153,8 +153,23 @@ def engine_block(profile: dict[str, Any], replicas: int) -> Block:
     if isinstance(context, int) and isinstance(measured, int) and context > measured:
         label = f"beyond {measured:,} tokens of context the step times are EXTRAPOLATED (the profile allows {context:,})"
         found.insert(0, ("extrapolation", label))
-    found.insert(0, ("pool", f"{replicas} replicas, simulated engine in virtual time"))
-    return Block("Replicas", found)
+    if replicas:
+        found.insert(0, ("pool", f"{replicas} replicas, simulated engine in virtual time"))
+    return Block("Replicas" if replicas else "Engine model", found)
+
+
+def pool_block(scene: Scene, engines: list[dict[str, Any]]) -> Block:
+    """A measured pool: what serves it, by replica (`engines`: the manifest's records of this pool)."""
+    found: list[tuple[str, Lines]] = [("pool", f"{scene.pool.label}: {counted(scene.replicas, 'replica')}, measured over HTTP")]
+    lines = [record({key: value for key, value in e.items() if key not in ("pool", "command")}) for e in engines]
+    commands = [f"{e.get('id', e.get('replica_id', ''))}: {_command(e['command'])}" for e in engines if e.get("command")]
+    found += [("engines", lines)] if lines else []
+    found += [("commands", commands)] if commands else []
+    return Block(f"Replicas: {scene.pool.label}", found)
+
+
+def _command(command: Any) -> str:
+    return " ".join(map(str, command)) if isinstance(command, list | tuple) else str(command)
 
 
 def read_making(workloads: Path) -> dict[str, Any]:
@@ -187,10 +202,11 @@ LOAD = (
     ("workloads", "arrival plans, by seed"),
 )
 STUDY = ("workload", "load", "phases", "trigger", "events", "client", "guards", "observation", "session", "slo")
-ELSEWHERE = ("study", "study_hash", "command", "trace", "profile", "workloads_code", "fidelity")
+LIVE = (("gateways", "gateways"), ("cards", "GPUs"), ("senders", "senders"))
+ELSEWHERE = ("self_test", "engines", "study", "study_hash", "command", "trace", "profile", "workloads_code", "fidelity")
 
 
-def headline(scene: Scene, study: dict[str, Any], manifest: dict[str, Any]) -> str:
+def headline(scenes: Sequence[Scene], study: dict[str, Any], manifest: dict[str, Any]) -> str:
     """One line under the verdict: what was run, on what, when."""
     trace = manifest.get("trace") or {}
     source = trace.get("name") or trace.get("source") or (study.get("workload") or {}).get("trace") or "unknown trace"
@@ -201,24 +217,49 @@ def headline(scene: Scene, study: dict[str, Any], manifest: dict[str, Any]) -> s
         if source == "synthetic"
         else f"{source} (synthetic traffic)"
     )
-    parts = [label, f"{scene.replicas} simulated replicas" if scene.replicas else "", counted(len(scene.routers), "router")]
-    parts += [counted(len(scene.conditions), "client and guard setting"), counted(len(scene.seeds), "seed")]
+    parts = [label, *(_pool_words(scene, alone=len(scenes) == 1) for scene in scenes if scene.pool.twin_of is None)]
+    parts += ["simulated beside it"] if any(scene.pool.twin_of for scene in scenes) else []
+    first = scenes[0]
+    routers = len({r.label for scene in scenes for r in scene.routers})
+    parts += [counted(routers, "router"), counted(len(first.conditions), "client and guard setting")]
+    parts.append(counted(len(first.seeds), "seed") + (f", {first.repeats} times each" if first.repeats > 1 else ""))
     parts.append(str(manifest.get("ended_utc") or manifest.get("ended") or ""))
     return " · ".join(p for p in parts if p)
 
 
-def blocks(scene: Scene, study: dict[str, Any], manifest: dict[str, Any], workload: dict[str, Any]) -> list[Block]:
+def _pool_words(scene: Scene, alone: bool) -> str:
+    """`4 simulated replicas`; of several pools, or a measured one, its label too."""
+    if scene.pool.live or not alone:
+        return scene.pool.words
+    return f"{scene.replicas} simulated replicas" if scene.replicas else ""
+
+
+def blocks(scenes: Sequence[Scene], study: dict[str, Any], manifest: dict[str, Any], workload: dict[str, Any]) -> list[Block]:
     """All blocks of the box; `workload` is what one seed's arrival plan says of its making."""
     trace, profile = manifest.get("trace") or {}, manifest.get("profile") or {}
-    known = [k for k, _ in RUN + LOAD] + list(ELSEWHERE)
+    known = [k for k, _ in RUN + LOAD + LIVE] + list(ELSEWHERE)
     run = entries(manifest, RUN) + rest(manifest, known)
     load = entries(manifest, LOAD)
     made = rest({k: _without(v, trace) for k, v in workload.items()}, ())
     asked = entries(study, [(k, k) for k in STUDY])
     asked.append(("study hash", str(study.get("content_hash") or study.get("hash") or "none recorded")))
-    found = [trace_block(trace), Block("Load and arrivals", load + made), engine_block(profile, scene.replicas)]
-    found += [Block("Study as resolved", asked), Block("Run", run)]
+    simulated = [scene for scene in scenes if not scene.pool.live]
+    replicas = simulated[0].replicas if len(scenes) == 1 and simulated else 0
+    found = [trace_block(trace), Block("Load and arrivals", load + made)]
+    found += [engine_block(profile, replicas)] if profile or replicas else []
+    found += [*_live_blocks(scenes, manifest), Block("Study as resolved", asked), Block("Run", run)]
     return [b for b in found if b.entries]
+
+
+def _live_blocks(scenes: Sequence[Scene], manifest: dict[str, Any]) -> list[Block]:
+    """A block a measured pool, and one of what stands in front and sends; none of a simulated run."""
+    live = [scene for scene in scenes if scene.pool.live]
+    if not live:
+        return []
+    engines = [e for e in manifest.get("engines") or [] if isinstance(e, dict)]
+    pools = [pool_block(scene, [e for e in engines if e.get("pool", scene.pool.label) == scene.pool.label]) for scene in live]
+    front = Block("Gateways, senders, GPUs", entries(manifest, LIVE))
+    return [*pools, *([front] if front.entries else [])]
 
 
 def _without(making: Any, trace: dict[str, Any]) -> Any:

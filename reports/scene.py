@@ -107,8 +107,34 @@ class PoolEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Pool:
+    """The replicas of a scene: `served_by` is `simulated` or what runs there (vllm, sglang …); `live` pools were measured.
+
+    `key` (p0, p1 …) stands for it on the page. `twin_of`: the label of the live pool that a simulated one imitates.
+    """
+
+    key: str
+    label: str
+    served_by: str
+    live: bool
+    twin_of: str | None = None
+
+    @property
+    def words(self) -> str:
+        """The label, and whether its numbers were measured."""
+        how = "measured" if self.live else "simulated"
+        return self.label if how in self.label else f"{self.label}, {how}"
+
+
+WHOLE_RUN = Pool("p0", "", "simulated", live=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
-    """What all charts, tables and sentences share. Times in seconds; SLO limits may be None (not limited)."""
+    """What all charts, tables and sentences of one pool share. Times in seconds; SLO limits may be None (not limited).
+
+    `repeats` is how often each seed was run; without repeats 1.
+    """
 
     title: str
     routers: tuple[Router, ...]
@@ -119,6 +145,8 @@ class Scene:
     seeds: tuple[int, ...]
     replicas: int
     events: tuple[PoolEvent, ...] = ()
+    pool: Pool = WHOLE_RUN
+    repeats: int = 1
 
     @property
     def ranked(self) -> tuple[Router, ...]:

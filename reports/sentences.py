@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import inf
 
-from reports.leaderboard import Interval, NormalDay, Stampede
+from reports.leaderboard import NOT_JUDGED, Interval, NormalDay, Stampede
 from reports.protocol import TARGET_SUCCESS
 from reports.scene import Scene
 
@@ -59,6 +59,17 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
+def runs_told(scene: Scene) -> str:
+    """`5 runs`, or with repeats `6 runs (3 seeds, 2 times each)`."""
+    runs = counted(len(scene.seeds) * scene.repeats, "run")
+    return runs if scene.repeats == 1 else f"{runs} ({counted(len(scene.seeds), 'seed')}, {scene.repeats} times each)"
+
+
+def _drawn(scene: Scene, n: int) -> str:
+    """What an interval is over: runs, or seeds where each was run several times."""
+    return counted(n, "run" if scene.repeats == 1 else "seed")
+
+
 def verdict(scene: Scene, normal: Sequence[NormalDay], stampede: Sequence[Stampede]) -> list[str]:
     """Two sentences: the normal day, and what the trigger does; one where only the reference ran."""
     if not scene.ranked:
@@ -73,9 +84,10 @@ def normal_sentence(scene: Scene, rows: Sequence[NormalDay]) -> str:
     rows = sorted(
         (r for r in rows if r.condition == first.key and r.router in ranked), key=lambda r: (r.rank or 99, r.ttft_p90.order)
     )
+    void, rows = [r for r in rows if r.void], [r for r in rows if not r.void]
     day = f"On a normal day at {first.load_rps:.3g} req/s"
     if not rows:
-        return f"{day} nothing was measured."
+        return f"{day} nothing was measured{': every run is void' if void else ''}."
     name = {r.key: r.label for r in scene.routers}
     holding = [r for r in rows if r.rank is not None]
     failing = [name[r.router] for r in rows if r.rank is None]
@@ -86,13 +98,14 @@ def normal_sentence(scene: Scene, rows: Sequence[NormalDay]) -> str:
         return f"{day} no router holds the SLO for {TARGET_SUCCESS:.0%} of the requests: {why}."
     best = holding[0]
     unable = f"; {listed(failing)} {'does' if len(failing) == 1 else 'do'} not hold the SLO" if failing else ""
+    unable += f"; of {listed([name[r.router] for r in void])} every run is void" if void else ""
     if len(holding) > 1 and all(r.rank == 1 for r in holding):
         who = f"{len(holding)} of {len(rows)} routers" if failing else _all(len(rows))
-        told = f"answer equally fast as far as {counted(best.ttft_p90.n, 'run')} can tell"
-        return f"{day}, {who} {told} ({name[best.router]}: {_ttft(best)}){unable}."
+        told = f"answer equally fast as far as {_drawn(scene, best.ttft_p90.n)} can tell"
+        return f"{day}, {who} {told} ({name[best.router]}: {_ttft(scene, best)}){unable}."
     if len(rows) == 1:
-        return f"{day}, {name[best.router]} holds the SLO ({_ttft(best)})."
-    head = f"{day}, {name[best.router]} answers fastest ({_ttft(best)}"
+        return f"{day}, {name[best.router]} holds the SLO ({_ttft(scene, best)}){unable}."
+    head = f"{day}, {name[best.router]} answers fastest ({_ttft(scene, best)}"
     ties = [name[r.router] for r in holding[1:] if r.rank == best.rank]
     slower = [r for r in holding if r.rank != best.rank]
     tail = f"; {listed(ties)} cannot be told from it)" if ties else ")"
@@ -103,10 +116,11 @@ def normal_sentence(scene: Scene, rows: Sequence[NormalDay]) -> str:
     return f"{head}{tail}{unable}."
 
 
-def _ttft(row: NormalDay) -> str:
+def _ttft(scene: Scene, row: NormalDay) -> str:
     text = f"TTFT p90 {seconds(row.ttft_p90.mean, row.limit_s)}"
     span = between(row.ttft_p90)
-    return f"{text}, 95% CI {span} over {row.ttft_p90.n} runs" if span else f"{text}, one run only"
+    one = "run" if scene.repeats == 1 else "seed"
+    return f"{text}, 95% CI {span} over {_drawn(scene, row.ttft_p90.n)}" if span else f"{text}, one {one} only"
 
 
 def stampede_sentence(scene: Scene, rows: Sequence[Stampede]) -> str:
@@ -118,7 +132,7 @@ def stampede_sentence(scene: Scene, rows: Sequence[Stampede]) -> str:
         return _placebo(scene, judged)
     after = after_trigger(scene)
     if not judged:
-        return f"{after} nothing can be judged: every run is {_unjudged(rows)}."
+        return f"{after} nothing can be judged{_why_not(rows)}."
     by = {c.key: [r for r in judged if r.condition == c.key] for c in scene.conditions}
     by = {key: group for key, group in by.items() if group}
     harsh = min(by, key=lambda key: _share(by[key]))
@@ -240,6 +254,13 @@ def _placebo(scene: Scene, judged: Sequence[Stampede]) -> str:
     return f"No burst was sent (placebo): {alarms}, which is the detector’s false-alarm rate."
 
 
+def _why_not(rows: Sequence[Stampede]) -> str:
+    if {v for r in rows for v in r.verdicts} <= {NOT_JUDGED}:
+        return ": too little of it was observed, or the base load changes over the run"
+    return f": every run is {_unjudged(rows)}"
+
+
 def _unjudged(rows: Sequence[Stampede]) -> str:
     kinds = sorted({v for r in rows for v in r.verdicts})
+    kinds = ["unjudged" if kind == NOT_JUDGED else kind for kind in kinds]
     return " or ".join(kinds) if kinds else "unjudged (the base load changes over the run, or too little of it was observed)"

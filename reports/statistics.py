@@ -77,8 +77,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
-    """A share and its Wilson score interval (Wilson 1927); raises ValueError unless 0 ≤ successes ≤ n and n > 0."""
+def wilson(successes: float, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """A share and its Wilson score interval (Wilson 1927); raises ValueError unless 0 ≤ successes ≤ n and n > 0.
+
+    `successes` need not be whole: where each of the n is itself a mean over repeats.
+    """
     from scipy import special
 
     if not 0 <= successes <= n or n == 0:

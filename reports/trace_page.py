@@ -10,8 +10,8 @@ from typing import Any
 from reports import trace_sentences as sentences
 from reports import trace_tables as tables
 from reports.html_tables import Table
-from reports.page import chart_data, spec_of
 from reports.page_frame import TEMPLATES, chart_library, rendered
+from reports.parts import chart_data, spec_of
 from reports.provenance import trace_block
 
 SECTIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (

@@ -1,13 +1,14 @@
 """The verdict on one cell from its seconds and its arm's calm bands. It does not know tables, routers or other cells.
 
 *Recovered at T*: from T on, 30 consecutive seconds and 300 root requests (or what 30 s of base load bring, less 3 of its standard
-deviations, where that is fewer) have SLO success, attempts per root and queue age within the calm bands, and no 15 consecutive
-seconds after it fall out again. Answers still streaming within the SLO when the run ended are left out of success.
+deviations, where that is fewer) have SLO success, attempts per root and queue age within the calm bands, and it stays so: see
+`recovery`. Answers still streaming within the SLO when the run ended are left out of success.
 *Latent*: so recovered, but cache hit or work waste are out of band over the last 30 s. *Metastable*: not recovered, the load is
-back at base, and neither the queue nor (where there is none) the SLO success would be back within another observed time at their
-present trend. Else *slow*, censored at what was observed. *Deadlock*: not recovered, and in the second half of the drain work
-stays in the engines, nothing leaves them and no KV block moves. *Unstable*: success before the trigger is below 95% beyond doubt
-(the upper end of its Wilson 95% interval is), so that few requests and their noise condemn nobody.
+back at base and the pool whole for 30 s, and neither the queue nor (where there is none) the SLO success would be back within
+another observed time at their present trend. Else *slow*, censored at what was observed. *Deadlock*: not recovered, and in the
+second half of the drain work stays in the engines, nothing leaves them and no KV block moves. *Unstable*: success before the
+trigger is below 95% beyond doubt (the upper end of its Wilson 95% interval is), so that few requests and their noise condemn
+nobody. Not judged at all: less than 30 s observed after the trigger.
 Work waste and cache hit decide between recovered and latent, not whether a run recovered: users are served again, and damage that
 they do not see needs a verdict of its own or it would hide among the collapses.
 """
@@ -21,11 +22,14 @@ from reports.course import WINDOW_S, Array, Course, signals
 from reports.protocol import TARGET_SUCCESS
 from reports.statistics import wilson
 
-HOLD_S, HOLD_ROOTS, RELAPSE_S = 30, 300, 15
+HOLD_S, HOLD_ROOTS, RELAPSE_S, BAD_SHARE = 30, 300, 15, 0.1
 LOAD_TOLERANCE, LOAD_WINDOW_S = 0.05, 30
+SETTLE_S = 75  # in band without a break, and a run need not be looked at any longer: a pool that swings does so in shorter spells
 TRIM_S = 5  # the last calm seconds: their requests may still be open when the trigger hits
 END_S = 30  # what counts as the end of a run
 DRAIN_MIN_S = 10
+
+Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,21 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Stretches:
-    """A cell's seconds: `steady` before the trigger, `after` it until the last phase ends, `drain` after that."""
+    """A cell's seconds: `steady` before the trigger, `after` it until the last phase ends, `drain` after that.
+
+    `whole_s`: when the last replica that an event took away or hindered was back, in seconds from the run's start.
+    """
 
     steady: Course
     after: Course
     drain: Course
+    whole_s: float = 0.0
 
 
 def judge(cell: Stretches, calm: Bands) -> Verdict:
     """The verdict on a cell whose certificate is good and that was stable before the trigger."""
+    if len(cell.after) < HOLD_S:
+        return Verdict(None, cause=f"{len(cell.after)} s were observed after the trigger; recovery takes {HOLD_S} s to be seen")
     clock = load_back(cell.after, calm)
     if clock is None:
         return Verdict("slow", censored_s=float(len(cell.after)), cause="the load did not come back to base")
@@ -65,8 +75,21 @@ def judge(cell: Stretches, calm: Bands) -> Verdict:
     if deadlocked(cell.drain):
         stuck = "work stays in the engines though nothing arrives and nothing leaves"
         return Verdict("deadlock", censored_s=observed_s, cause=stuck, clock_start_s=start_s)
-    name = "slow" if returning(after, calm) else "metastable"
+    early = _too_early(after, cell.whole_s)
+    if early is not None:
+        return Verdict("slow", censored_s=observed_s, cause=early, clock_start_s=start_s)
+    name = "slow" if returning(after.cut(max(start_s, cell.whole_s), after.start_s + len(after)), calm) else "metastable"
     return Verdict(name, censored_s=observed_s, cause=_relapsed(after, calm), clock_start_s=start_s)
+
+
+def _too_early(after: Course, whole_s: float) -> str | None:
+    """Why a run that has not recovered cannot be called metastable either: what it was observed for says too little."""
+    end_s = after.start_s + len(after)
+    if whole_s > after.start_s and end_s - whole_s < HOLD_S:
+        return f"the pool was not whole again {HOLD_S} s before the end"
+    if len(after) < HOLD_S:
+        return f"observed for {len(after)} s, of {HOLD_S} needed"
+    return None if after.scheduled.any() else "no request came due after the trigger"
 
 
 def success_share(course: Course) -> float | None:
@@ -100,23 +123,46 @@ def load_back(after: Course, calm: Bands) -> int | None:
 
 
 def recovery(after: Course, calm: Bands, hold_s: int) -> int | None:
-    """The second of `after` at which recovery begins, None if it does not within what was observed."""
+    """The second of `after` at which recovery begins, None if it does not within what was observed.
+
+    From there on it is in band for `hold_s` with enough roots, and longer than in any such spell before; and of what follows no
+    `RELAPSE_S` seconds in a row are out of band, nor more than `BAD_SHARE` of all (`RELAPSE_S` in a short run). Else a pool that
+    swings would pass in one of its good spells.
+    """
     good = in_bands(after, calm)
-    return _hold(good, after, calm, hold_s, _last_relapse_end(good))
-
-
-def _hold(good: "np.ndarray[tuple[int], np.dtype[np.bool_]]", after: Course, calm: Bands, hold_s: int, start: int) -> int | None:
-    """The first second from `start` on at which `hold_s` good seconds with enough roots begin."""
-    roots = min(HOLD_ROOTS, calm.load_rps * hold_s - 3 * calm.load_spread_rps * np.sqrt(hold_s))
-    held = 0.0
-    for t in range(start, len(good)):
-        if not good[t]:
-            start, held = t + 1, 0.0
-            continue
-        held += after.scheduled[t]
-        if t + 1 - start >= hold_s and held >= roots:
+    relapsed_s = _last_relapse_end(good)
+    longest = 0
+    for start, end in _good_spells(good, after, calm, hold_s):
+        out_of_band = (~good[start:]).sum()
+        if start >= relapsed_s and end - start > longest and out_of_band <= max(RELAPSE_S, BAD_SHARE * (len(good) - start)):
             return start
+        longest = max(longest, end - start + WINDOW_S)  # a spell that ends is seen to end a window early, the last one is not
     return None
+
+
+def settled(after: Course, calm: Bands) -> bool:
+    """Whether a run that has come as far as `after` may be stopped as recovered: it is, nothing latent is left, and its last
+    `SETTLE_S` seconds (and half as long again as any spell that ended) are in band without a break.
+
+    `after` must end where all is known: the TTFT limit before the present second, or its last roots count as missed.
+    """
+    clock = load_back(after, calm)
+    if clock is None or len(after) - clock < SETTLE_S:
+        return False
+    after = after.cut(after.start_s + clock, after.start_s + len(after))
+    spells = _good_spells(in_bands(after, calm), after, calm, HOLD_S)
+    if not spells or spells[-1][1] < len(after) or recovery(after, calm, HOLD_S) is None or _latent(after, calm):
+        return False
+    *earlier, last = (end - start for start, end in spells)
+    return last >= max(SETTLE_S, 1.5 * max(earlier, default=0))
+
+
+def _good_spells(good: Bools, after: Course, calm: Bands, hold_s: int) -> list[tuple[int, int]]:
+    """(start, end) of every unbroken run of good seconds that is `hold_s` long and brings enough roots."""
+    roots = max(1.0, min(HOLD_ROOTS, calm.load_rps * hold_s - 3 * calm.load_spread_rps * np.sqrt(hold_s)))
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], good, [False])))).reshape(-1, 2)
+    due = np.concatenate(([0.0], np.cumsum(after.scheduled)))
+    return [(int(a), int(b)) for a, b in edges if b - a >= hold_s and due[b] - due[a] >= roots]
 
 
 def false_alarm(steady: Course, others: Bands) -> bool | None:
@@ -148,8 +194,8 @@ def deadlocked(drain: Course) -> bool:
 
 def _relapsed(after: Course, calm: Bands) -> str | None:
     """Says so where a run that is down at the end had been back before."""
-    first = _hold(in_bands(after, calm), after, calm, HOLD_S, 0)
-    return None if first is None else f"back for {HOLD_S} s or more from {first} s on, then down again"
+    spells = _good_spells(in_bands(after, calm), after, calm, HOLD_S)
+    return f"back for {HOLD_S} s or more from {spells[0][0]} s on, then down again" if spells else None
 
 
 def _latent(after: Course, calm: Bands) -> str | None:
@@ -169,7 +215,7 @@ def _end_mean(values: Array) -> float:
     return float(tail.mean()) if len(tail) else np.nan
 
 
-def _last_relapse_end(good: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> int:
+def _last_relapse_end(good: Bools) -> int:
     """The second after the last run of `RELAPSE_S` bad ones, 0 without any."""
     end = run = 0
     for t, ok in enumerate(good):

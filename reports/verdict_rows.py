@@ -20,17 +20,21 @@ if TYPE_CHECKING:
     import duckdb
 
 _TABLE = """CREATE TABLE verdicts (
-    cell_id VARCHAR, arm_id VARCHAR, router VARCHAR, policy VARCHAR, reference BOOLEAN, guard VARCHAR, client VARCHAR,
-    engine VARCHAR, pool VARCHAR, workload VARCHAR, load_rps DOUBLE, trigger_kind VARCHAR, trigger_words VARCHAR, k DOUBLE,
-    d_s DOUBLE, seed BIGINT, verdict VARCHAR, recovery_s DOUBLE, censored_s DOUBLE, cause VARCHAR, clock_start_s DOUBLE,
-    steady_met BIGINT, steady_decided BIGINT, steady_success DOUBLE, end_success DOUBLE, lost_goodput DOUBLE,
-    retry_amplification DOUBLE, false_alarm BOOLEAN)"""
+    cell_id VARCHAR, arm_id VARCHAR, router VARCHAR, policy VARCHAR, reference BOOLEAN, gateway VARCHAR, arm VARCHAR,
+    guard VARCHAR, client VARCHAR, driver VARCHAR, pool_engine VARCHAR, engine VARCHAR, pool VARCHAR, workload VARCHAR,
+    load_rps DOUBLE, trigger_kind VARCHAR, trigger_words VARCHAR, k DOUBLE, d_s DOUBLE, seed BIGINT, repeat BIGINT,
+    verdict VARCHAR, recovery_s DOUBLE, censored_s DOUBLE, cause VARCHAR, clock_start_s DOUBLE, steady_met BIGINT,
+    steady_decided BIGINT, steady_success DOUBLE, end_success DOUBLE, lost_goodput DOUBLE, retry_amplification DOUBLE,
+    false_alarm BOOLEAN)"""
 _IDENTITY = (
-    "cell_id, arm_id, router, policy, reference, guard, client, engine, pool, workload, load_rps, trigger_kind, trigger_words, k,"
-    " d_s, seed"
+    "cell_id, arm_id, router, policy, reference, gateway, arm, guard, client, driver, pool_engine, engine, pool, workload,"
+    " load_rps, trigger_kind, trigger_words, k, d_s, seed, repeat"
 )
 OPEN_S = 20  # as TRIM_S, where the trigger takes from the pool what is open
 QUEUE_SLACK = 0.05  # of the TTFT limit
+
+HINDERING = ("kill", "pause", "slow", "refuse")
+"""Events that take capacity away while they last."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Judged:
     placebo: bool
     eventful: bool
     """Events besides the trigger happen to its pool: what follows is not calm, whatever the trigger."""
+    whole_s: float
+    """When the last of these events is over: before that the pool is not what it was in calm seconds."""
     changing: bool
     """Its base load is bent on purpose (modulated, or one arrival after another)."""
     void: str | None
@@ -91,7 +97,7 @@ def _arm_rows(cells: Sequence[Judged], slack: Slack) -> list[tuple[Any, ...]]:
             calm = _calm([*others, cell], slack, without_after=cell)
             alarm = false_alarm(cell.steady, _calm(others, slack)) if others else None
             if len(cell.after):
-                verdict = judge(Stretches(cell.steady, cell.after, cell.drain), calm)
+                verdict = judge(Stretches(cell.steady, cell.after, cell.drain, cell.whole_s), calm)
                 lost = _lost_goodput(cell, calm)
         rows.append((*cell.identity, *_verdict_columns(verdict), *_measured(cell, lost), alarm))
     return rows
@@ -147,7 +153,8 @@ def _cells(con: "duckdb.DuckDBPyConnection") -> list[Judged]:
         bounds[cell_id].append((phase, start_s, end_s))
     courses = _courses(con)
     facts = con.execute(
-        f"SELECT {_IDENTITY}, calm_arm, spec, reason FROM cell_facts JOIN certificates USING (cell_id, arm_id) ORDER BY cell_id"
+        f"SELECT {_IDENTITY}, calm_arm, spec, reason FROM cell_facts JOIN (SELECT cell_id, reason FROM certificates)"
+        " USING (cell_id) ORDER BY cell_id"
     ).fetchall()
     return [_judged(row, courses[row[0]], bounds[row[0]]) for row in facts]
 
@@ -172,6 +179,7 @@ def _judged(row: tuple[Any, ...], course: Course, bounds: list[tuple[str, float,
         load_rps=facts["load_rps"],
         placebo=facts["trigger_kind"] == "placebo",
         eventful=bool(plan.get("events")),
+        whole_s=max((e["at_s"] + e["for_s"] for e in plan.get("events") or () if e["kind"] in HINDERING), default=0.0),
         changing=any(key in json.dumps(plan.get("arrival", {})) for key in ('"modulate"', '"concatenate"')),
         void=reason,
         steady=course.cut(steady[0], steady[1] - trim_s),

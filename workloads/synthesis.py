@@ -38,9 +38,8 @@ def synthesize(trace: Trace, plan: Plan, load_rps: float, seed: int) -> Workload
     if isinstance(load_rps, bool) or not 0 < load_rps < float("inf"):
         raise ValueError(f"load_rps is {load_rps!r}; expected a number > 0")
     lengths = session_lengths(trace, plan.pace, seed)
-    past_s = min(float(lengths.last_due_s.max()), _LONGEST_PAST_S) if plan.stationary_start else 0.0
-    rate = load_rps / (lengths.mean_turns_within(past_s) if plan.stationary_start else lengths.mean_turns)
-    everyone, base, counts = _base_sessions(trace, plan, lengths, past_s, rate, seed)
+    past_s, rate = session_rate(lengths, plan, load_rps)
+    everyone, base, counts = base_sessions(trace, plan, lengths, past_s, rate, seed)
     deadline_us = UNKNOWN_US if plan.deadline_s is None else round(plan.deadline_s * 1e6)
     requests = request_table(trace, lengths, base, deadline_us=deadline_us, absolute=plan.mode == "absolute")
     scene = Scene(
@@ -77,6 +76,12 @@ def check_usable(trace: Trace, plan: Plan) -> None:
     session_arrivals(plan.arrival, 1.0, 0.0, min(horizon_s, 10.0), 0, _clock(trace, plan, lengths))
 
 
+def session_rate(lengths: SessionLengths, plan: Plan, load_rps: float) -> tuple[float, float]:
+    """(seconds before t=0 in which sessions may have begun, sessions per second) for `load_rps` turns per second."""
+    past_s = min(float(lengths.last_due_s.max()), _LONGEST_PAST_S) if plan.stationary_start else 0.0
+    return past_s, load_rps / (lengths.mean_turns_within(past_s) if plan.stationary_start else lengths.mean_turns)
+
+
 def _clock(trace: Trace, plan: Plan, lengths: SessionLengths) -> TraceClock | None:
     """The usable sessions' own starts; None where nothing asks for them, or the trace has no times."""
     if not (needs_clock(plan.arrival) and trace.has_timestamps):
@@ -84,7 +89,7 @@ def _clock(trace: Trace, plan: Plan, lengths: SessionLengths) -> TraceClock | No
     return TraceClock.of(trace.start_s[lengths.index], session_keys(trace)[lengths.index] if has_chains(trace) else None)
 
 
-def _base_sessions(
+def base_sessions(
     trace: Trace, plan: Plan, lengths: SessionLengths, past_s: float, rate: float, seed: int
 ) -> tuple[Sessions, Sessions, dict[str, int]]:
     """All sessions that start from `past_s` before t=0 on, and those with a turn nominally due in the run.

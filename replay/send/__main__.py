@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from replay.send.part import play, void_reason
@@ -18,6 +19,8 @@ from replay.send.sender import Sender
 from replay.send.spec import SendSpec
 from replay.send.wire import wake_on_time
 from workloads.storage import read_workload
+
+_NICE = -10
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,12 +49,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _settle_down(core: int | None) -> None:
-    """Sockets for thousands of streams, one core, timely wake-ups, and no look at what was loaded when garbage is collected."""
+    """Sockets for thousands of streams, one core, timely wake-ups, and no look at what was loaded when garbage is collected.
+
+    Where the system lets it, it goes before others on its core: engines may share this host, and it is the instrument.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if core is not None:
         os.sched_setaffinity(0, {core})
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     wake_on_time()
     gc.freeze()
 

@@ -28,6 +28,7 @@ def play(spec: SendSpec, sender: Sender, epoch_s: float) -> dict[str, Any]:
         "waited_s": waited_s() - waited_began_s,
         "facts": dict(sender.facts),
         "lag_limit_s": spec.lag_limit_s,
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
     }
     return write_part(spec.part, sender.books, facts)
 

@@ -72,9 +72,9 @@ class Senders:
         self._senders = senders
         self.epoch_s = 0.0
 
-    def begin(self, lead_s: float = 0.2) -> float:
-        """Give all of them the same epoch, `lead_s` from now; returns it (CLOCK_MONOTONIC, `time.monotonic` of this host)."""
-        self.epoch_s = time.monotonic() + lead_s
+    def begin(self, lead_s: float = 0.2, epoch_s: float | None = None) -> float:
+        """Give all of them the same epoch, `lead_s` from now if none is given; returns it (CLOCK_MONOTONIC, `time.monotonic`)."""
+        self.epoch_s = time.monotonic() + lead_s if epoch_s is None else epoch_s
         for sender in self._senders:
             sender.begin(self.epoch_s)
         return self.epoch_s

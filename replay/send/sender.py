@@ -42,7 +42,8 @@ class Sender:
         if spec.target == DIRECT and spec.cell.pool.roles:
             raise ValueError(f"target: {DIRECT}; prefill and decode replicas need a router that pairs them")
         cell, key = spec.cell, spec.api_key()
-        self._targets = [read_target(url, spec.endpoint, key) for url in spec.urls]
+        self._targets = [read_target(url, spec.endpoint, key, spec.session_header) for url in spec.urls]
+        self._sends = spec.sender  # several senders begin at different replicas
         self._direct, self._exact = spec.target == DIRECT, spec.length != FREE
         share, own = share_of(workload, spec.sender, spec.senders)
         rule = rule_of(cell.client, spec.senders)
@@ -130,7 +131,7 @@ class Sender:
     def start(self, attempt: ClientAttempt, now_s: float) -> None:
         root = attempt.root
         body = self._bodies.take(root)
-        target, replica_id = self._target_of(attempt)
+        target, replica_id = self._next_target()
         request = whole_head(target, len(body), root.request_id, attempt.number, root.session_id, root.tenant) + body
         asked_tokens = self._form.asked_tokens(root.output_tokens) if self._exact else None
         keeps = self._keeps if self._bodies.goes_on(root.request_id) else ""
@@ -163,11 +164,12 @@ class Sender:
             return "no first token in time"
         return "the deadline was over" if now_s >= attempt.root.deadline_s else "no whole answer in time"
 
-    def _target_of(self, attempt: ClientAttempt) -> tuple[Target, int | None]:
-        """The target and, where it is a replica, its number: request by request in turn, a retry at the next one."""
+    def _next_target(self) -> tuple[Target, int | None]:
+        """The target and, where it is a replica, its number: send by send in turn, as our round robin does."""
         if not self._direct:
             return self._targets[0], None
-        number = (attempt.root.request_id + attempt.number - 1) % len(self._targets)
+        number = self._sends % len(self._targets)
+        self._sends += 1
         return self._targets[number], number
 
     # What an exchange tells --------------------------------------------------------------------------------------------

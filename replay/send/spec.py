@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ DIRECT, ROUTER = "replicas", "router"
 IDS, TEXT = "ids", "text"
 IGNORE_EOS, MIN_TOKENS, FREE = "ignore_eos", "min_tokens", "free"
 VOCABULARY_SIZE = 32_000  # no model of today has fewer ids
+_HEADER = re.compile("[A-Za-z0-9-]+")
 _OWN_FIELDS = ("model", "prompt", "max_tokens", "stream", "stream_options", "ignore_eos", "min_tokens", "return_token_ids")
 
 
@@ -21,7 +23,7 @@ class SendSpec:
 
     `sender` of `senders` takes the sessions with session_id mod senders = sender. `epoch_s` is time 0 on this host's
     CLOCK_MONOTONIC (the same for all its processes); None: a line on stdin brings it. `urls`: with `target` replicas (the direct
-    arm) one a replica, request by request in turn; with `target` router a single one (ours tells replica and try in headers,
+    arm) one a replica, send by send in turn; with `target` router a single one (ours tells replica and try in headers,
     others are opaque). `prompt`: token ids below `vocabulary_size` (or those of the
     `tokenizer` file's vocabulary), or text of the tokenizer's stable words. `body`: further JSON fields of every request.
     `length`: ask for exactly the planned output, by `ignore_eos` or by `min_tokens` (SGLang reserves the whole output of a
@@ -29,6 +31,7 @@ class SendSpec:
     `api_key_env`: the environment variable that holds the key. `core`: the processor to keep to. Bodies are made at most
     `ahead_s` and `ahead_bytes` before they are due. A p99 of the send lag or the read lag above
     `lag_limit_s` makes the run void.
+    `session_header` names a request's session to the target, for affinity.
     `events_elsewhere`: whoever starts the sender does to the pool what the workload's events say.
     """
 
@@ -53,6 +56,7 @@ class SendSpec:
     ahead_bytes: int = 64 << 20
     lag_limit_s: float = 0.1  # as in the reports' certificate
     events_elsewhere: bool = False
+    session_header: str = "x-session-id"
 
     def __post_init__(self) -> None:
         _check("target", self.target, self.target in (DIRECT, ROUTER), f"{DIRECT} or {ROUTER}")
@@ -64,6 +68,7 @@ class SendSpec:
         _check("prompt", self.prompt, self.prompt in (IDS, TEXT), f"{IDS} or {TEXT}")
         _check("tokenizer", self.tokenizer, self.prompt == IDS or bool(self.tokenizer), f"a file or folder with prompt: {TEXT}")
         _check("endpoint", self.endpoint, self.endpoint == "/v1/completions", "/v1/completions (chats are not sent yet)")
+        _check("session_header", self.session_header, bool(_HEADER.fullmatch(self.session_header)), "a header's name")
         ours = [name for name in self.body if name in _OWN_FIELDS]
         _check("body", ours, not ours, "any field that the sender does not write itself")
         for name in ("keep_alive_s", "ahead_s", "ahead_bytes", "lag_limit_s"):

@@ -11,7 +11,10 @@ _LOOK_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One replica or router. `head` is what every request to it begins with; it may hold the API key, so it is never shown."""
+    """One replica or router. `head` is what every request to it begins with; it may hold the API key, so it is never shown.
+
+    `session_header` is the header by which it knows a request's session.
+    """
 
     url: str
     host: str
@@ -19,12 +22,13 @@ class Target:
     address: Address
     tls: bool
     head: bytes
+    session_header: bytes = b"x-session-id"
 
     def __repr__(self) -> str:
         return f"Target({self.url})"
 
 
-def read_target(url: str, endpoint: str, api_key: str = "") -> Target:
+def read_target(url: str, endpoint: str, api_key: str = "", session_header: str = "x-session-id") -> Target:
     """A target from `http[s]://host[:port][/prefix]`, its name looked up once; ValueError for anything else."""
     try:
         parts = urlsplit(url)
@@ -49,7 +53,8 @@ def read_target(url: str, endpoint: str, api_key: str = "") -> Target:
     ]
     if api_key:
         lines.append(f"authorization: Bearer {api_key}")
-    return Target(url, parts.hostname, family, address, tls, "\r\n".join(lines).encode("ascii") + b"\r\n")
+    head = "\r\n".join(lines).encode("ascii") + b"\r\n"
+    return Target(url, parts.hostname, family, address, tls, head, session_header.encode())
 
 
 def _that_answers(found: list[tuple[int, Address]]) -> tuple[int, Address]:
@@ -64,11 +69,12 @@ def _that_answers(found: list[tuple[int, Address]]) -> tuple[int, Address]:
 
 def whole_head(target: Target, size: int, request_id: int, attempt: int, session_id: int, tenant: int) -> bytes:
     """The head of one request: who sends it for whom, so that a router can be sticky and its log joined to ours."""
-    return b"%bcontent-length: %d\r\nx-stampede-request: %d.%d\r\nx-session-id: %d\r\nx-tenant-id: %d\r\n\r\n" % (
+    return b"%bcontent-length: %d\r\nx-stampede-request: %d.%d\r\n%b: %d\r\nx-tenant-id: %d\r\n\r\n" % (
         target.head,
         size,
         request_id,
         attempt,
+        target.session_header,
         session_id,
         tenant,
     )

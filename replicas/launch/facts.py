@@ -33,7 +33,7 @@ def facts(replica: Replica) -> dict[str, Any]:
 
 
 def engine_version(replica: Replica) -> str | None:
-    for path in _VERSION_PATHS[replica.engine]:
+    for path in _VERSION_PATHS[replica.dialect]:
         try:
             status, text = replica.api.get(path)
             if status == 200 and (version := json.loads(text).get("version")):

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from replicas.launch.api import one_line
+from replicas.launch.failed import EngineFailed
 from replicas.launch.process import Part
 from replicas.launch.replica import READY_S, Replica
 
@@ -34,7 +36,12 @@ def kill_engine(replica: Replica) -> Hit:
 
 def pause(replica: Replica) -> Hit:
     """SIGSTOP to every process: the kernel still takes connections, and nothing answers."""
-    return _done("pause", replica, lambda: replica.launched.signal(signal.SIGSTOP))
+
+    def paused() -> list[Part]:
+        _set_time(replica, "pause")
+        return replica.launched.signal(signal.SIGSTOP)
+
+    return _done("pause", replica, paused)
 
 
 def pause_engine(replica: Replica) -> Hit:
@@ -44,7 +51,13 @@ def pause_engine(replica: Replica) -> Hit:
 
 def resume(replica: Replica) -> Hit:
     """SIGCONT to every process: it goes on where it was, with all that had come meanwhile."""
-    return _done("resume", replica, lambda: replica.launched.signal(signal.SIGCONT))
+
+    def resumed() -> list[Part]:
+        parts = replica.launched.signal(signal.SIGCONT)
+        _set_time(replica, "resume")
+        return parts
+
+    return _done("resume", replica, resumed)
 
 
 def terminate(replica: Replica, grace_s: float = 30.0) -> Hit:
@@ -79,6 +92,14 @@ def _done(action: str, replica: Replica, act: Callable[[], list[Part]]) -> Hit:
     began_s = time.monotonic()
     parts = act()
     return Hit(action, replica.replica_id, began_s, time.monotonic(), tuple(parts))
+
+
+def _set_time(replica: Replica, kind: str) -> None:
+    """A real engine that is stopped makes no steps; a simulated one would make up for them, did its time not stand still too."""
+    if replica.engine == "served":
+        status, text = replica.api.post("/fault", {"kind": kind})
+        if status != 200:
+            raise EngineFailed(f"{replica.url}/fault: HTTP {status} {one_line(text)}")
 
 
 def _killed(replica: Replica, engine_only: bool) -> list[Part]:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from replicas.launch import sglang, vllm
+from replicas.launch import served, sglang, vllm
 from replicas.launch.api import EngineApi
 from replicas.launch.failed import EngineFailed, tail
 from replicas.launch.gauges import engine_of
@@ -16,7 +16,7 @@ from replicas.launch.spec import ENGINES, Command, EngineSpec
 
 READY_S = 300.0
 _POLL_S = 0.25
-_COMMANDS = {"vllm": vllm.command, "sglang": sglang.command}
+_COMMANDS = {"vllm": vllm.command, "sglang": sglang.command, "served": served.command}
 SAFE_IDS = range(3, 256)
 """Token ids that every real vocabulary has and no engine takes for a special one; an id beyond the vocabulary kills SGLang."""
 
@@ -39,7 +39,8 @@ class RemoteSpec:
 
 @dataclass(slots=True)
 class Replica:
-    """A replica that answers. `process` and `spec` are None for a remote one; `starts` counts how often it was launched."""
+    """A replica that answers. `process` and `spec` are None for a remote one; `starts` counts how often it was launched,
+    `warm` is the start after which it was warmed up last."""
 
     replica_id: int
     engine: str
@@ -49,6 +50,7 @@ class Replica:
     log_folder: Path | None = None
     command: Command | None = None
     starts: int = 0
+    warm: int = 0
     ready_after_s: list[float] = field(default_factory=list)
 
     @property
@@ -56,8 +58,13 @@ class Replica:
         return self.api.url
 
     @property
+    def dialect(self) -> str:
+        """Whose API and metrics it has: vllm or sglang."""
+        return "vllm" if self.engine == "served" else self.engine
+
+    @property
     def source(self) -> Source:
-        return Source(self.replica_id, self.engine, self.api)
+        return Source(self.replica_id, self.dialect, self.api)
 
     @property
     def answers_alone(self) -> bool:
@@ -140,6 +147,7 @@ def warm_up(replica: Replica, prompt_tokens: tuple[int, ...] = (16, 128, 512), o
     Kept within the spec's limits. A replica that answers only in a pair is left as it is. EngineFailed when one does not come.
     """
     began_s = time.monotonic()
+    replica.warm = replica.starts
     if not replica.answers_alone:
         return 0.0
     spec = replica.spec

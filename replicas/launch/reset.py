@@ -31,7 +31,7 @@ class Flushed:
 
 def flush(replica: Replica, patience_s: float = 10.0) -> None:
     """Ask the engine to forget its prefixes, again while requests still run there; EngineFailed when it does not in time."""
-    path = _PATHS[replica.engine]
+    path = _PATHS[replica.dialect]
     if replica.spec is not None and replica.engine == "vllm" and replica.spec.kv_transfer:
         path += "?reset_external=true"
     until = time.monotonic() + patience_s
@@ -42,6 +42,26 @@ def flush(replica: Replica, patience_s: float = 10.0) -> None:
         if status in _HINTS or time.monotonic() > until:
             raise EngineFailed(f"{replica.url}{path}: HTTP {status} {one_line(text, 120)}{_HINTS.get(status, '')}")
         time.sleep(_PAUSE_S)
+
+
+def flush_in_use(replica: Replica, patience_s: float = 5.0) -> bool:
+    """Make a replica forget its prefixes while it may be working; EngineFailed when it does not.
+
+    True: its running requests lost their KV too and compute it again. vLLM can do it only so; SGLang not at all, so it is asked
+    for `patience_s` whether it is idle; the simulated engine keeps what running requests hold.
+    """
+    if replica.engine == "served":
+        _ask_to_flush(replica, "/fault", {"kind": "flush"})
+        return False
+    if replica.dialect == "sglang":
+        flush(replica, patience_s)
+        return False
+    try:
+        flush(replica, patience_s=0.0)
+    except EngineFailed:
+        _ask_to_flush(replica, f"{_PATHS['vllm']}?reset_running_requests=true")
+        return True
+    return False
 
 
 def reset(replica: Replica, patience_s: float = 10.0, prompt_tokens: int = 256) -> Flushed:
@@ -63,15 +83,21 @@ def reset(replica: Replica, patience_s: float = 10.0, prompt_tokens: int = 256) 
     first, again = _cached(replica, prompt), _cached(replica, prompt)
     if first or not again:
         raise EngineFailed(
-            f"{replica.url}: of {prompt_tokens} tokens {first} were cached after {_PATHS[replica.engine]}, and {again} when sent "
-            "again: its prefix cache is off, its flush does nothing, or others use it; it cannot be verified"
+            f"{replica.url}: of {prompt_tokens} tokens {first} were cached after {_PATHS[replica.dialect]}, and {again} when "
+            "sent again: its prefix cache is off, its flush does nothing, or others use it; it cannot be verified"
         )
     flush(replica, patience_s)
     after = _cached(replica, prompt)
     if after:
-        raise EngineFailed(f"{replica.url}: {after} of {prompt_tokens} tokens are still cached after {_PATHS[replica.engine]}")
+        raise EngineFailed(f"{replica.url}: {after} of {prompt_tokens} tokens are still cached after {_PATHS[replica.dialect]}")
     flush(replica, patience_s)
     return Flushed(replica.replica_id, prompt_tokens, first, again, after, time.monotonic() - began_s)
+
+
+def _ask_to_flush(replica: Replica, path: str, body: object = None) -> None:
+    status, text = replica.api.post(path, body)
+    if status != 200 or not _success(text):
+        raise EngineFailed(f"{replica.url}{path}: HTTP {status} {one_line(text, 120)}")
 
 
 def _cached(replica: Replica, prompt: list[int]) -> int:
@@ -99,7 +125,7 @@ def _counted(replica: Replica, before: Reading, prompt_tokens: int) -> Reading:
 def _wait_idle(replica: Replica, patience_s: float) -> None:
     """vLLM says whether it is idle; SGLang's gauges are old news once it is, and its flush waits for the last request anyway."""
     until = time.monotonic() + patience_s
-    while replica.engine == "vllm" and ((now := take(replica.source, 10.0)).running or now.waiting):
+    while replica.dialect == "vllm" and ((now := take(replica.source, 10.0)).running or now.waiting):
         if time.monotonic() > until:
             raise EngineFailed(f"{replica.url}: {now.running} requests run and {now.waiting} wait there after {patience_s:.0f} s")
         time.sleep(_PAUSE_S)

@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from replicas.launch.api import EngineApi
@@ -52,7 +53,8 @@ class Scraper:
     """Threads, one a replica, so that a stopped replica holds up no other.
 
     `epoch_s` is the run's start on `time.monotonic()`. A row's time is when the answer came, and counters count from `start()`.
-    A slow answer is waited for, `PATIENCE_S` at most: a replica in trouble is what one wants to see.
+    A slow answer is waited for, `PATIENCE_S` at most: a replica in trouble is what one wants to see. After `stop`, `last` holds a
+    further reading, off the ticks, of each replica that still answers: where its counters ended.
     """
 
     def __init__(self, sources: Sequence[Source], epoch_s: float, interval_s: float = 1.0) -> None:
@@ -63,6 +65,7 @@ class Scraper:
         self._rows: dict[int, list[GaugeRow]] = {source.replica_id: [] for source in sources}
         self._missed: dict[int, int] = dict.fromkeys(self._rows, 0)
         self._threads: list[threading.Thread] = []
+        self.last: dict[int, GaugeRow] = {}
 
     def start(self) -> None:
         """Read every replica once, for the counters' zero (EngineFailed when one does not answer), then go on by threads."""
@@ -95,6 +98,8 @@ class Scraper:
             following = max(tick + 1, self._next_tick())
             self._missed[source.replica_id] += following - tick - 1
             tick = following
+        with suppress(EngineFailed):
+            self.last[source.replica_id] = self._row(source, since)
 
     def _next_tick(self) -> int:
         return math.floor((time.monotonic() - self._epoch_s) / self._interval_s) + 1

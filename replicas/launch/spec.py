@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ENGINES = ("vllm", "sglang")
+ENGINES = ("vllm", "sglang", "served")
 ROLES = ("both", "prefill", "decode")
 WEIGHTS = ("model", "dummy")
 _AT_LEAST_1 = ("context_tokens", "max_running", "max_batched_tokens", "max_queued", "kv_tokens", "kv_bytes", "block_tokens")
@@ -24,11 +24,18 @@ class EngineSpec:
     how long a stopping vLLM lets streams end. In a prefill/decode pool `role` is prefill or decode, `kv_transfer` the way KV
     takes (vLLM: a connector's name or its JSON, SGLang: a transfer backend) and `transfer_port` vLLM's side channel or SGLang's
     bootstrap port. `arguments` and `environment` come last and win.
+
+    `served` is the simulated engine over HTTP, in vLLM's dialect, with vLLM's limits: it needs `profile` (a shipped name or a
+    file) and `server`, the command that serves one replica; `changes` are fields of the profile, `model` the folder of its
+    tokenizer (by default a made-up one), and `python` is not used.
     """
 
     engine: str
-    python: Path
-    model: Path
+    python: Path = Path()
+    model: Path = Path()
+    profile: str = ""
+    server: tuple[str, ...] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
     served_name: str = "model"
     host: str = "127.0.0.1"
     port: int = 0
@@ -63,12 +70,19 @@ class EngineSpec:
         self._check_files()
 
     def _check_sizes(self) -> None:
-        if self.kv_bytes is not None and (self.kv_tokens is not None or self.engine == "sglang"):
+        if self.engine == "served" and (self.gpus or self.role != "both"):
+            raise ValueError(f"engine is 'served': gpus {list(self.gpus)} and role {self.role!r} are not allowed; none, and both")
+        if self.kv_bytes is not None and (self.kv_tokens is not None or self.engine != "vllm"):
             raise ValueError(f"kv_bytes is {self.kv_bytes}: allowed for vllm only, and not together with kv_tokens")
         if self.role != "both" and (self.kv_transfer is None or self.transfer_port is None):
             raise ValueError(f"role is {self.role!r}: kv_transfer and transfer_port must be given with it")
 
     def _check_files(self) -> None:
+        if self.engine == "served":
+            for name in ("profile", "server"):
+                if not getattr(self, name):
+                    raise ValueError(f"{name} is {getattr(self, name)!r}: must be given with engine 'served'")
+            return
         if shutil.which(str(self.python)) is None:
             raise ValueError(
                 f"python is {str(self.python)!r}: no such program; give the Python of an environment with {self.engine}"

@@ -32,7 +32,7 @@ def frame(con: duckdb.DuckDBPyConnection, most: int = POINTS) -> pl.DataFrame:
         WITH asked AS (
             SELECT p.condition AS panel, p.router AS s, if(q.phase = 'steady', 'steady', 'after') AS span, m.measure,
                    CASE WHEN q.outcome = 'ok' THEN if(m.measure = 'ttft', q.ttft_s, q.e2e_s) END AS answer_s
-            FROM requests q JOIN players p USING (cell_id), (VALUES ('ttft'), ('e2e')) AS m(measure)
+            FROM requests q JOIN sound p USING (cell_id), (VALUES ('ttft'), ('e2e')) AS m(measure)
             WHERE q.phase IN ('steady', 'trigger', 'recovery')),
         ends AS (
             SELECT panel, s, span, measure, count(*) AS n, greatest(min(answer_s), 1e-4) AS low, max(answer_s) AS high

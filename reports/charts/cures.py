@@ -16,6 +16,8 @@ def cures(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[Figure]:
     if len(scene.conditions) < 2:
         return []
     everything = labelled(frame(con, scene, "condition", "router", BINS), scene.conditions, "condition")
+    if everything.is_empty():
+        return []
     chart = stacked(everything, scene, scene.conditions, band=True)
     caption = f"Line: mean over {runs(scene)} in bins of {bin_s(scene, BINS):g} s; band: lowest to highest run. {shaded(scene)}"
     return [

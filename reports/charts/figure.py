@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import polars as pl
 
+    from reports.scene import Router
+
 MAX_ROWS = 5_000
 
 
@@ -21,7 +23,9 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One drawn chart. `tab` names it among its siblings, which may share `chart` and differ in `data` alone.
+    """One drawn chart. `tab` names it among its siblings, which may share `chart` and differ in `data` alone; `tabs_of` says what
+    the tabs are, where they are neither settings nor routers. `legend` are the series (key, label, colour, dash) of a chart that
+    draws neither, under the name `legend_of`.
 
     `chart` refers to data by name; `data["rows"]` is what the table beneath shows, under the headings `columns`.
     Raises ValueError beyond `MAX_ROWS` rows: aggregate before charting.
@@ -36,6 +40,9 @@ class Figure:
     fit: Fit = field(default_factory=Fit)
     tab: str = ""
     by_router: bool = True
+    legend: "tuple[Router, ...]" = ()
+    legend_of: str = ""
+    tabs_of: str = ""
 
     def __post_init__(self) -> None:
         for name, frame in self.data.items():

@@ -9,6 +9,7 @@ import polars as pl
 from reports.charts.figure import Figure, Fit
 from reports.charts.panels import SPANS, colour, focus, focused, labelled, named, router_rows
 from reports.scene import Scene
+from reports.sentences import listed
 
 MEASURES = {"attempts": "Attempts", "work": "Tokens computed"}
 ROW_PX = 24
@@ -23,10 +24,10 @@ def frame(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
         WITH sent AS (
             SELECT p.condition AS panel, p.router AS s, if(l.phase = 'steady', 'steady', 'after') AS span,
                    l.replica_id AS replica, sum(l.attempts)::DOUBLE AS attempts, sum(l.tokens)::DOUBLE AS work
-            FROM replica_loads l JOIN players p USING (cell_id)
+            FROM replica_loads l JOIN sound p USING (cell_id)
             WHERE l.phase IN ('steady', 'trigger', 'recovery')
             GROUP BY ALL),
-        pool AS (SELECT unnest(range(max(replicas))) AS replica FROM cell_facts),
+        pool AS (SELECT unnest(range(max(replicas))) AS replica FROM cell_facts JOIN sound USING (cell_id)),
         slots AS (SELECT k.panel, k.s, k.span, pool.replica FROM (SELECT DISTINCT panel, s, span FROM sent) k, pool)
         SELECT panel, s, span, replica,
                (coalesce(attempts, 0) / nullif(avg(coalesce(attempts, 0)) OVER one, 0))::DOUBLE AS attempts,
@@ -71,7 +72,7 @@ def shares(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[Figure]:
             title="How evenly the load is spread",
             tab=condition.label,
             caption="A dot a replica, seeds pooled; 1 is an equal share. Tokens computed: prefilled and decoded, useful or not. "
-            "Dots far apart: hot replicas beside idle ones.",
+            f"Dots far apart: hot replicas beside idle ones.{_untold(con, scene, everything, condition.key)}",
             chart=chart,
             data={
                 "rows": everything.filter(pl.col("panel") == condition.key).drop("panel"),
@@ -88,3 +89,11 @@ def shares(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[Figure]:
         )
         for condition in scene.conditions
     ]
+
+
+def _untold(con: duckdb.DuckDBPyConnection, scene: Scene, rows: pl.DataFrame, condition: str) -> str:
+    """Says which measured routers have no dots, because what stood there does not tell which replica answered."""
+    drawn = set(rows.filter(pl.col("panel") == condition)["s"])
+    ran = {key for (key,) in con.execute("SELECT DISTINCT router FROM sound WHERE condition = ?", [condition]).fetchall()}
+    absent = [r.label for r in scene.routers if r.key in ran - drawn]
+    return f" Not told which replica answered: {listed(absent)}." if absent and scene.pool.live else ""

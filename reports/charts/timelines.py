@@ -24,6 +24,7 @@ from reports.charts.panels import (
     time_axis,
 )
 from reports.scene import Scene
+from reports.sentences import runs_told
 
 BINS = 150
 PANEL_PX = 96
@@ -54,7 +55,7 @@ def frame(con: duckdb.DuckDBPyConnection, scene: Scene, series: str, panel: str,
             SELECT {panel} AS panel, {series} AS s, cell_id, floor(t_s / {width}) * {width} + {width / 2} AS t,
                    avg(scheduled) AS due, avg(attempts) AS attempts, avg(goodput) AS goodput, avg(in_flight) AS in_flight,
                    avg(waiting) AS waiting, avg(hit_rate) AS hit
-            FROM seconds JOIN players USING (cell_id)
+            FROM seconds JOIN sound USING (cell_id)
             WHERE t_s < {scene.end_s}
             GROUP BY ALL)
         SELECT panel, s, t::DOUBLE AS t, {spans} FROM binned GROUP BY panel, s, t ORDER BY panel, s, t""").pl()
@@ -115,6 +116,8 @@ def _hover(base: Any, measure: str, series: Sequence[Any]) -> Any:
 def timelines(con: duckdb.DuckDBPyConnection, scene: Scene) -> list[Figure]:
     """One figure a condition; at most `BINS` rows a router."""
     everything = labelled(frame(con, scene, "router", "condition"), scene.routers, "router")
+    if everything.is_empty():
+        return []
     chart = stacked(everything, scene, scene.routers, band=len(scene.routers) <= 2)
     caption = (
         f"Mean over {runs(scene)} in bins of {bin_s(scene):g} s. {shaded(scene)} "
@@ -145,7 +148,7 @@ def slim(everything: pl.DataFrame, panel: str, band: bool) -> pl.DataFrame:
 
 
 def runs(scene: Scene) -> str:
-    return f"{len(scene.seeds)} runs" if len(scene.seeds) > 1 else "one run"
+    return runs_told(scene) if len(scene.seeds) * scene.repeats > 1 else "one run"
 
 
 def background(scene: Scene) -> "dict[str, pl.DataFrame]":

@@ -1,6 +1,7 @@
 -- Delivered load and conservation of each cell, recomputed from its rows and compared with what the replay counted.
 -- send_lag = sent − scheduled of first attempts. Guards may hold a request in virtual time, where the sender itself cannot fall
--- behind: there the lag is shown and not judged. Attempts must be numbered 1 … n without gap or repeat: their largest number,
+-- behind: there the lag is shown and not judged. A live run is void too where its sender says so, read answers too late or had
+-- no socket left; its lags are those of the slowest sender. Attempts must be numbered 1 … n without gap or repeat: their largest number,
 -- sum and sum of squares show it.
 CREATE TABLE certificates AS
 WITH recounted AS (
@@ -52,13 +53,49 @@ checked AS (
         AND coalesce(found.ok + found.failed + found.abandoned + found.censored = found.scheduled, true)
         AND coalesce(found.unplanned, 0) = 0
         AND coalesce(found.miscounted, 0) = 0 AS conserved,
-        coalesce(found.send_lag_p99_s, 0) > getvariable('send_lag_limit_s') AND NOT facts.may_hold AS sender_late
+        facts.driver = 'virtual'
+        AND coalesce(found.send_lag_p99_s, 0) > getvariable('send_lag_limit_s')
+        AND NOT facts.may_hold AS sender_late,
+        facts.driver,
+        facts.replicas,
+        live.read_lag_p50_s,
+        live.read_lag_p99_s,
+        live.no_socket,
+        live.scrapes_missed,
+        live.resets_verified,
+        live.sender_void
     FROM cell_facts AS facts
     LEFT JOIN recounted AS found USING (cell_id)
+    LEFT JOIN live_cells AS live USING (cell_id)
+),
+reasons AS (
+    SELECT
+        *,
+        nullif(concat_ws(
+            '; ',
+            CASE WHEN NOT conserved THEN 'requests lost or counted twice' END,
+            CASE WHEN sender_late THEN 'the sender fell behind' END,
+            nullif(sender_void, ''),
+            CASE WHEN driver <> 'virtual' AND coalesce(sender_void, '') = '' THEN nullif(concat_ws(
+                '; ',
+                CASE
+                    WHEN send_lag_p99_s > getvariable('live_lag_limit_s')
+                        THEN format('the sender fell behind: p99 send lag {:.0f} ms, {:.0f} ms allowed',
+                                    send_lag_p99_s * 1e3, getvariable('live_lag_limit_s')::DOUBLE * 1e3)
+                END,
+                CASE
+                    WHEN read_lag_p99_s > getvariable('live_lag_limit_s')
+                        THEN format('the sender read too late: p99 read lag {:.0f} ms, {:.0f} ms allowed',
+                                    read_lag_p99_s * 1e3, getvariable('live_lag_limit_s')::DOUBLE * 1e3)
+                END,
+                CASE WHEN no_socket > 0 THEN format('the machine had no socket left for {} attempts', no_socket) END
+            ), '') END
+        ), '') AS reason
+    FROM checked
 )
 SELECT
-    *,
-    NOT conserved OR sender_late AS void,
-    CASE WHEN NOT conserved THEN 'requests lost or counted twice' WHEN sender_late THEN 'the sender fell behind' END AS reason
-FROM checked
+    * EXCLUDE (reason),
+    reason IS NOT NULL AS void,
+    reason
+FROM reasons
 ORDER BY cell_id;

@@ -1,12 +1,7 @@
 """Starts a gateway from its specification, waits until it serves, and ends it without orphans. It sends it no completion."""
 
-import contextlib
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,14 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from routers.gateways import leash
 from routers.gateways.gateway import Gateway, GatewaySpec, Launch
+from routers.gateways.leashed import Leashed
 from routers.gateways.programs import find_program
 
 READY_S = 60.0  # the wheels took up to 20 s on two cores
 _ASK_S = 5.0
-_TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class GatewayFailed(RuntimeError):
@@ -43,7 +36,7 @@ class GatewayProcess:
         self.url = f"http://127.0.0.1:{spec.port}"
         self.metrics_url = self._launch.metrics_url
         self.log = self.folder / "gateway.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Leashed | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -58,11 +51,7 @@ class GatewayProcess:
         for name, text in self._launch.files.items():
             (self.folder / name).write_text(text)
         (self.folder / "command.json").write_text(json.dumps(self._launch.command))
-        command = [sys.executable, "-I", leash.__file__, *self._launch.command]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, cwd=self.folder, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
-            )
+        self._process = Leashed(self._launch.command, self.log, self.folder)
         try:
             self._wait_until_ready(time.monotonic() + ready_s, ready_s)
         except BaseException:
@@ -72,47 +61,39 @@ class GatewayProcess:
     def stop(self) -> None:
         """SIGTERM, `leash.GRACE_S`, SIGKILL to the group; does nothing where it does not run."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            process.wait(leash.GRACE_S + 2.0)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            _kill_group(process.pid)
-            process.wait()
+        if process is not None:
+            process.stop()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return self._launch.command
 
     @property
     def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.running
 
     def cpu_s(self) -> float:
         """CPU time that the gateway's living processes have used so far, user and system, in seconds."""
-        return sum(int(stat[11]) + int(stat[12]) for stat in self._stats()) / _TICKS
+        return 0.0 if self._process is None else self._process.cpu_s()
 
     def memory_bytes(self) -> int:
         """Resident memory of the gateway's processes, shared pages counted in each."""
-        return sum(int(stat[21]) for stat in self._stats()) * _PAGE_BYTES
+        return 0 if self._process is None else self._process.memory_bytes()
 
-    def _stats(self) -> list[list[str]]:
-        """/proc/PID/stat behind the name, of every process of its group but the leash."""
-        if self._process is None:
-            return []
-        group = self._process.pid
-        return [stat for pid, stat in _group_stats(group) if pid != group]
+    def last_line(self) -> str:
+        """The last line of its log that says anything."""
+        return f"{self.log.name}: never started" if self._process is None else self._process.last_line()
 
     def _wait_until_ready(self, until_s: float, ready_s: float) -> None:
         last = "no answer"
         while time.monotonic() < until_s:
             if not self.running:
-                raise GatewayFailed(f"{self.gateway.name} ended before it served; {self._last_line()}")
+                raise GatewayFailed(f"{self.gateway.name} ended before it served; {self.last_line()}")
             last = self._not_ready()
             if not last:
                 return
             time.sleep(0.1)
-        raise GatewayFailed(f"{self.gateway.name} was not ready within {ready_s:g} s ({last}); {self._last_line()}")
+        raise GatewayFailed(f"{self.gateway.name} was not ready within {ready_s:g} s ({last}); {self.last_line()}")
 
     def _not_ready(self) -> str:
         """Why it cannot serve yet; empty once it can."""
@@ -127,11 +108,6 @@ class GatewayProcess:
             return ""
         known = sum(_number_at(json.loads(body), field) for field in self._launch.ready_counts)
         return "" if known == len(self.spec.replicas) else f"{known} of {len(self.spec.replicas)} replicas known"
-
-    def _last_line(self) -> str:
-        lines = self.log.read_text(errors="replace").split("\n") if self.log.exists() else []
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
-        return f"{self.log.name}: {said[:300]}"
 
 
 def free_ports(n: int) -> list[int]:
@@ -151,22 +127,3 @@ def _number_at(answer: object, field: str) -> int:
     for name in field.split("."):
         answer = answer.get(name) if isinstance(answer, dict) else None
     return answer if isinstance(answer, int) else 0
-
-
-def _group_stats(group: int) -> list[tuple[int, list[str]]]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            stat = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(stat[2]) == group:
-            found.append((int(entry.name), stat))
-    return found
-
-
-def _kill_group(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)

@@ -14,11 +14,11 @@ def environment(cache: Path) -> dict[str, str]:
     return kept | {"XDG_CACHE_HOME": str(cache)}
 
 
-def stampede(*arguments: str, cache: Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def stampede(*arguments: str, cache: Path, cwd: Path = ROOT, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
     """The finished process, output captured."""
     command = [sys.executable, "-m", "flows.cli", *arguments]
     return subprocess.run(
-        command, cwd=cwd, env=environment(cache) | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
+        command, cwd=cwd, env=environment(cache) | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=timeout_s
     )
 
 

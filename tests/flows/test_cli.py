@@ -44,6 +44,7 @@ BAD = [
     (["run", "smoke", "--set", "routers.0=rando"], "did you mean 'random'"),
     (["run", "smoke", "--seed", "-1"], "--seed"),
     (["run", "smoke", "--processes", "0"], "--processes"),
+    (["run", "live-served", "--set", "load.fraction=0.5"], "give load.rps"),
     (["run", "--resume", "gone"], "--resume gone: no run folder"),
     (["run", "--sed", "1"], "--sed"),
     (["run", "a", "b"], "unexpected extra argument"),

@@ -31,6 +31,7 @@ def test_without_an_environment_it_says_how_to_get_one(capsys: pytest.CaptureFix
     found = rows(capsys)
     assert "stampede doctor --install sglang" in found["sglang"]
     assert found["real engines"] == "cannot run here"
+    assert found["live studies"].startswith("live-served can run here: stampede run live-served; live-cpu lacks vllm, sglang")
 
 
 def test_an_environment_is_found_by_its_variable_and_a_bad_one_is_told(

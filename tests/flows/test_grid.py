@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flows.grid import PlannedWorkload, batches, grid, is_finished, remaining, work_of
+from flows.grid import PlannedWorkload, batches, finished_names, grid, is_finished, live_cells, remaining, twin_cells, work_of
 from flows.load_study import load_study
 from flows.study import Study
-from replay.cell import Cell
+from replay.cell import Cell, PoolSpec
 from replay.code import code_hash
 
 
@@ -91,3 +91,62 @@ def test_batches_hold_every_cell_once_largest_work_first() -> None:
     assert len(made[0]) == 1
     assert len(made) > 2
     assert batches([], requests, 2) == []
+
+
+def test_finished_cells_of_other_code_are_known_before_they_are_removed(tmp_path: Path) -> None:
+    """A measured cell costs minutes: a resumed run says how many it has to run again."""
+    new, old = grid(study(), planned(), 6.0)[:2]
+    finish(new, tmp_path / new.cell_id)
+    finish(old, tmp_path / old.cell_id, code_hash="old")
+    (tmp_path / "broken.failed").mkdir()
+    there = finished_names(tmp_path)
+    assert there == {new.cell_id, old.cell_id}
+    remaining([new, old], tmp_path)
+    assert there - finished_names(tmp_path) == {old.cell_id}
+
+
+LIVE = PoolSpec("2 × served", 2, "h100-vllm-llama8b", "hash", engine="served", live={"groups": []})
+
+
+def test_a_live_pool_runs_each_arm_in_every_block_and_no_arm_always_first() -> None:
+    live = load_study("live-served", ["seeds=2"])
+    cells = live_cells(live, LIVE, planned(), 10.0)
+    blocks = [cells[i : i + 3] for i in range(0, 12, 3)]
+    assert [{(c.repeat, c.seed) for c in block} for block in blocks] == [{(0, 1)}, {(0, 2)}, {(1, 1)}, {(1, 2)}]
+    for block in blocks:
+        assert sorted(c.router.label for c in block) == ["direct", "round_robin", "session_affinity"]
+    assert len({block[0].router.label for block in blocks}) > 1
+    assert len({c.cell_id for c in cells}) == 12
+    assert len({c.arm_id for c in cells}) == 3  # a repeat and a seed are of the same arm
+    assert all(c.pool == LIVE for c in cells)
+    for cell in cells:
+        assert Cell.from_json(cell.to_json()) == cell
+
+
+def test_a_twin_is_the_same_cell_in_virtual_time_once_a_seed_and_only_where_the_simulator_can() -> None:
+    gateway = "{name: random, gateway: nginx}"
+    live = load_study("live-served", ["seeds=2", f"routers.3={gateway}", "pool.changes={max_queued: 9}"])
+    twins = twin_cells(live, live.pools[0], planned(), 10.0)
+    assert grid(live, planned(), 10.0) == twins
+    assert [(c.router.label, c.router.name, c.router.gateway, c.seed) for c in twins] == [
+        ("round_robin", "round_robin", "", 1),
+        ("round_robin", "round_robin", "", 2),
+        ("session_affinity", "session_affinity", "", 1),
+        ("session_affinity", "session_affinity", "", 2),
+        ("direct", "round_robin", "", 1),  # senders take turns
+        ("direct", "round_robin", "", 2),
+    ]
+    measured = {(c.router.label, c.seed): c for c in live_cells(live, LIVE, planned(), 10.0)}
+    for twin in twins:
+        same = measured[twin.router.label, twin.seed]
+        assert twin.workload_hash == same.workload_hash
+        assert (twin.pool.engine, twin.pool.live, twin.pool.label) == ("simulated", {}, f"{same.pool.label}, simulated")
+        assert twin.pool.changes == {"context_tokens": 2048, "kv_blocks": 512, "max_queued": 9}
+    assert twin_cells(live, load_study("live-served", ["pool.twin=false"]).pools[0], planned(), 10.0) == []
+
+
+def test_several_simulated_pools_each_run_the_whole_grid() -> None:
+    two = load_study("smoke", ["pool=[{replicas: 2}, {replicas: 3}]"])
+    cells = grid(two, planned(), 6.0)
+    assert [c.pool.replicas for c in cells] == [2] * 4 + [3] * 4
+    assert len({c.cell_id for c in cells}) == 8

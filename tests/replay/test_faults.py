@@ -126,7 +126,7 @@ def test_a_slow_replicas_probes_say_so() -> None:
 def test_a_paused_replica_goes_on_taking_requests_and_telling_its_gauges() -> None:
     pauses = [Event(0.3, "pause", 0, for_s=0.1), Event(0.5, "pause", 0, for_s=3.0)]
     _, run = under(pauses, cell(replicas=1), every(0.25, 8))
-    held = [(s.t_us / 1e6, s.running + s.waiting, s.queue_age_us / 1e6) for s in run._recorder.samples]
+    held = [(s.t_us / 1e6, s.running + s.waiting, (s.queue_age_us or 0) / 1e6) for s in run._recorder.samples]
     assert [(t, n) for t, n, _ in held[:4]] == [(0.0, 0), (1.0, 2), (2.0, 6), (3.0, 6)], "what came from 0.5 s on is still there"
     assert [age for *_, age in held[:4]] == [0.0, 0.5, 1.5, 2.5], "the oldest of them, in seconds of the run"
     assert run.events_done == [
@@ -256,7 +256,7 @@ def test_a_dead_replicas_gauges_are_zero_and_its_counters_never_fall() -> None:
     a_cell = cell(replicas=1, client=TRYING, changes={"max_running": 2})
     _, run = under([Event(1.5, "kill", 0, for_s=2.0)], a_cell, every(0.05, 60, output_tokens=100))
     samples = run._recorder.samples
-    busy = {s.t_us // 1_000_000: s.running > 0 and s.waiting > 0 and s.kv_used > 0 and s.queue_age_us > 0 for s in samples}
+    busy = {s.t_us // 1_000_000: s.running > 0 and s.waiting > 0 and s.kv_used > 0 and (s.queue_age_us or 0) > 0 for s in samples}
     assert [busy[t] for t in (1, 2, 3, 4)] == [True, False, False, True]
     down = [(s.running, s.waiting, s.kv_used, s.queue_age_us) for s in samples if s.t_us in (2_000_000, 3_000_000)]
     assert down == [(0, 0, 0.0, 0)] * 2

@@ -16,7 +16,7 @@ def retry(backoff_s: float) -> tuple[str, dict[str, object]]:
     return "retry", {"backoff_s": backoff_s, "backoff_max_s": 100.0, "jitter": 0.0}
 
 
-def told(rows: list[Attempt]) -> list[tuple[int, int, int, str, str]]:
+def told(rows: list[Attempt]) -> list[tuple[int, int, int | None, str, str]]:
     return [(r.attempt, r.client_attempt, r.router_try, r.outcome, r.error) for r in rows]
 
 

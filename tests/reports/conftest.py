@@ -1,13 +1,20 @@
 """Run folders that several report tests read: built once, never changed."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
+import yaml
 
 from reports.page import build_page
+from reports.read_scene import open_results, read_scenes
+from reports.scene import Scene
 from reports.tables import build_tables
+from tests.reports.live_folder import make_live_run
 from tests.reports.run_folder import CANCEL, EVENTS, ORPHANED, Arm, make_run_folder
 
+Results = tuple[duckdb.DuckDBPyConnection, tuple[Scene, ...]]
 HOSTILE = "<img src=x onerror=alert(1)>.[0]'\"&</script>"
 
 
@@ -39,6 +46,21 @@ def events_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.fixture(scope="session")
+def live_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with tables and page: two live pools, a twin of one, 4 routers (a gateway among them) × 2 seeds × 2 repeats."""
+    run = make_live_run(tmp_path_factory.mktemp("live") / "run")
+    build_tables(run)
+    build_page(run)
+    return run
+
+
+@pytest.fixture
+def live_results(live_run: Path) -> Iterator[Results]:
+    with open_results(live_run / "results.duckdb") as con:
+        yield con, read_scenes(con, yaml.safe_load((live_run / "study.yaml").read_text()))
+
+
 def _safe(arm: Arm) -> Arm:
     return Arm("hostile", arm.client, arm.kind) if arm.router == HOSTILE else arm
 
@@ -46,8 +68,6 @@ def _safe(arm: Arm) -> Arm:
 def _rename(run: Path, name: str, label: str) -> None:
     """Gives a router another label in every cell.json and the study (its folders keep the harmless name)."""
     import json
-
-    import yaml
 
     for file in run.glob("cells/*/cell.json"):
         facts = json.loads(file.read_text())

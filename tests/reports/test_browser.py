@@ -186,6 +186,30 @@ def test_pool_events_are_named_above_the_timelines(events_run: Path, tab: Tab, w
         assert apart, (one, other)
 
 
+@pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (390, "dark")])
+def test_a_page_of_several_pools_is_whole(live_run: Path, tab: Tab, width: int, theme: str) -> None:
+    """Charts, tabs and legends of each pool's part work by themselves; a click in one leaves the others alone."""
+    tab.said.clear()
+    tab.open(live_run / "report.html", width, theme)
+    assert tab.value("document.documentElement.dataset.errors") == "0"
+    assert tab.said == []
+    assert tab.value("document.documentElement.scrollWidth") <= width
+    drawn = tab.value("""Object.fromEntries([...document.querySelectorAll('[data-chart]')].map(place =>
+        [place.dataset.chart, place.querySelectorAll('svg .role-mark path[d^=M], svg .role-mark line').length]))""")
+    assert {"p0-instruments-c0-r0", "p1-instruments-c0-r0", "p0-prefix-hits", "p0-twin-errors", "p2-timeline-c0"} <= set(drawn)
+    assert all(drawn.values()), drawn
+    shown = "[...document.querySelectorAll('#{}-instruments [role=tabpanel]')].map(p => !p.hidden)"
+    tab.value("document.querySelectorAll('#p0-instruments [role=tab]')[1].click()")
+    assert tab.value(shown.format("p0"))[:2] == [False, True]
+    assert tab.value(shown.format("p1"))[:2] == [True, False]
+    faint = """[...document.querySelectorAll('#{}-twin-errors .mark-symbol path, #{}-prefix-hits .mark-symbol path')].filter(
+        path => Number(path.getAttribute('opacity') ?? 1) < 0.5).length"""
+    tab.value("document.querySelector('#p0-twin-errors .legend button').click()")
+    time.sleep(0.5)
+    assert tab.value(faint.format("p0", "none")) > 0
+    assert tab.value(faint.format("none", "p0")) == 0
+
+
 def test_a_phone_scrolls_down_only(page_run: Path, tab: Tab) -> None:
     """Last, for it opens the page anew: no chart is wider than its place, and the page is no wider than the screen."""
     tab.open(page_run / "report.html", 390, "dark")

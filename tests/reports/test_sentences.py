@@ -267,15 +267,22 @@ def test_the_reader_is_warned() -> None:
     assert warnings(SCENE, [arm(A, ORPHANED, 5)], 0, 0, 10) == []
 
 
+def test_what_was_observed_too_shortly_is_not_called_down() -> None:
+    rows = [replace(arm(A, ORPHANED, 0), judged=0, back=0, verdicts={"not judged": 2})]
+    assert stampede_sentence(SCENE, rows) == (
+        "After a 3× burst of 20 s nothing can be judged: too little of it was observed, or the base load changes over the run."
+    )
+
+
 def test_missing_cells_are_told() -> None:
     asked = ["alpha", "beta", "gamma", "delta", "oracle"]
-    told = incomplete(SCENE, asked, total=25, runs=18)
+    told = incomplete([SCENE], asked, total=25, runs=18)
     assert told is not None
     assert told.startswith("7 of 25 cells are missing: ")
     assert "Nothing at all was run of delta." in told
-    assert "Nothing at all" not in str(incomplete(SCENE, asked[:3], total=25, runs=18))
-    assert incomplete(SCENE, asked[:3], total=25, runs=25) is None
-    assert incomplete(SCENE, asked[:3], total=None, runs=25) is None
+    assert "Nothing at all" not in str(incomplete([SCENE], asked[:3], total=25, runs=18))
+    assert incomplete([SCENE], asked[:3], total=25, runs=25) is None
+    assert incomplete([SCENE], asked[:3], total=None, runs=25) is None
 
 
 def test_a_capacity_that_the_slo_sets_is_told() -> None:

@@ -50,6 +50,16 @@ def test_a_low_load_needs_fewer_roots_and_still_tells() -> None:
     assert [v.verdict for v in verdicts("dead", 4.0)].count("metastable") == 20
 
 
+def test_less_than_recovery_needs_is_no_verdict() -> None:
+    """Nobody can come back within 29 s, so nobody stays down either."""
+    cell = stretches("dead", 1, 12.0, 3.0)
+    short = replace(cell, after=cell.after.cut(cell.after.start_s, cell.after.start_s + HOLD_S - 1))
+    found = judge(short, bands([cell.steady]))
+    assert (found.verdict, found.cause) == (None, "29 s were observed after the trigger; recovery takes 30 s to be seen")
+    long = replace(cell, after=cell.after.cut(cell.after.start_s, cell.after.start_s + HOLD_S))
+    assert judge(long, bands([cell.steady])).verdict is not None
+
+
 def test_a_noisy_placebo_is_not_a_failure() -> None:
     """P1: nothing happens in 100 cells."""
     found = verdicts("healthy", 12.0, groups=20, k=1.0)

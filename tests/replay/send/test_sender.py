@@ -62,6 +62,15 @@ def test_an_answer_as_it_should_be() -> None:
     assert asked[1].headers["x-session-id"] == "1"
 
 
+def test_a_gateway_knows_the_session_by_its_own_header() -> None:
+    with server(well) as (url, asked):
+        played(single_turns([0.0, 0.05]), url, session_header="x-smg-routing-key")
+    assert [one.headers["x-smg-routing-key"] for one in asked] == ["0", "1"]
+    assert "x-session-id" not in asked[0].headers
+    with pytest.raises(ValueError, match="session_header: 'a b'; allowed: a header's name"):
+        played(single_turns([0.0]), url, session_header="a b")
+
+
 def scripted(*pieces: bytes | float | object) -> Answering:
     return lambda asked: list(pieces)
 

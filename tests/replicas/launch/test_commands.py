@@ -126,7 +126,7 @@ def test_a_remote_replica_is_an_address_without_a_path(url: str) -> None:
 
 
 def test_a_remote_replica_is_of_a_known_engine() -> None:
-    with pytest.raises(ValueError, match="engine is 'tgi'; allowed: vllm, sglang, or nothing"):
+    with pytest.raises(ValueError, match="engine is 'tgi'; allowed: vllm, sglang, served, or nothing"):
         RemoteSpec(url="http://a:1", model="m", engine="tgi")
 
 

@@ -1,5 +1,6 @@
 """Specifications of gateways for tests that start none, and a gateway whose program is a few lines of Python."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,3 +36,46 @@ class Scripted(Gateway):
 
     def version(self, program: Path) -> str:
         return "scripted 1"
+
+
+_PASSING = """
+import json, socket, sys, threading
+urls, taken = json.loads(sys.argv[1]), 0
+def pump(a, b):
+    try:
+        while data := a.recv(65536):
+            b.sendall(data)
+    except OSError:
+        pass
+    for s in (a, b):
+        try:
+            s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+with socket.create_server(("127.0.0.1", port), backlog=128) as server:
+    while True:
+        client, _ = server.accept()
+        head = client.recv(4, socket.MSG_PEEK)
+        place = taken % len(urls) if head == b"POST" else 0
+        taken += head == b"POST"
+        replica = socket.create_connection(urls[place])
+        for s in (client, replica):
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for pair in ((client, replica), (replica, client)):
+            threading.Thread(target=pump, args=pair, daemon=True).start()
+"""
+
+
+class PassingBytes(Scripted):
+    """Passes bytes on, each connection that begins with a POST to the next replica: a gateway without any fault."""
+
+    name = "passing"
+    policies = ("in_turn",)
+
+    def __init__(self) -> None:
+        super().__init__(_PASSING)
+
+    def launch(self, spec: GatewaySpec, program: Path, folder: Path) -> Launch:
+        self.check(spec)
+        addresses = json.dumps([replica.address for replica in spec.replicas])
+        return Launch((sys.executable, "-c", f"port = {spec.port}\n{self.code}", addresses))
