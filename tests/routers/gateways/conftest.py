@@ -1,13 +1,9 @@
-"""The marker of the tests that need a real gateway, and skipping where its program is not installed."""
+"""Skips the tests marked `gateway` where the program is not installed."""
 
 import pytest
 
 from routers.gateways import find_gateway
 from routers.gateways.programs import MissingProgram, find_program
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "gateway: needs a real gateway's program (folders in STAMPEDE_GATEWAYS, or on PATH)")
 
 
 @pytest.fixture(autouse=True)
