@@ -106,7 +106,7 @@ def _arm_count(histories: Sequence[History]) -> str:
 
 def _part(history: History, key: str, title: str, since: int) -> Part:
     from reports.history.chart import trend_chart, trend_figure
-    from reports.page import chart_data, spec_of
+    from reports.parts import chart_data, spec_of
 
     metrics = [m for m in FOLLOWED if any(t.metric == m and any(_drawn(f) for f in t.figures) for t in history.trends)]
     chart = trend_chart(history, metrics)

@@ -34,8 +34,9 @@ BASE = {
     "client_attempts_per_request": 1.0,
     "work_waste": 0.01,
 }
-_ARM = """arm_id VARCHAR, router VARCHAR, policy VARCHAR, reference BOOLEAN, guard VARCHAR, client VARCHAR, engine VARCHAR,
-    pool VARCHAR, workload VARCHAR, load_rps DOUBLE, trigger_kind VARCHAR, trigger_words VARCHAR, k DOUBLE, d_s DOUBLE"""
+_ARM = """arm_id VARCHAR, router VARCHAR, policy VARCHAR, reference BOOLEAN, gateway VARCHAR, arm VARCHAR, guard VARCHAR,
+    client VARCHAR, driver VARCHAR, pool_engine VARCHAR, engine VARCHAR, pool VARCHAR, workload VARCHAR, load_rps DOUBLE,
+    trigger_kind VARCHAR, trigger_words VARCHAR, k DOUBLE, d_s DOUBLE"""
 Change = Mapping[str, float | None]
 """Metric → factor on its base; None = censored in every seed."""
 
@@ -99,7 +100,10 @@ def _write_results(run: Path, recipe: Recipe) -> None:
     numbers = ", ".join(f"{name} DOUBLE" for name in (*RANKED, *PLAIN))
     cells, verdicts, facts = [], [], []
     for router in recipe.routers:
-        arm = Arm(f"arm {router}", router, router, False, "none", "3 tries", "vllm", recipe.pool, "w", 6.0, "spike", "", 3.0, 5.0)
+        arm = Arm(
+            f"arm {router}", router, router, False, "", "", "none", "3 tries", "virtual", "simulated", "vllm", recipe.pool, "w",
+            6.0, "spike", "", 3.0, 5.0,
+        )  # fmt: skip
         shifted = recipe.changes.get(router, {})
         nightly = {name: float(np.exp(draw.normal(0, recipe.noise))) for name in BASE}
         for i, seed in enumerate(recipe.seeds):
@@ -114,17 +118,19 @@ def _write_results(run: Path, recipe: Recipe) -> None:
                 values[name] = min(1.0, float(values[name] or 0.0))
             cell = f"{arm.arm_id} {seed}"
             censored = [values[name] is None for name in RANKED]
-            cells.append((*arm, "steady", seed, *censored, *(values[name] for name in (*RANKED, *PLAIN))))
+            cells.append((*arm, cell, "steady", seed, 0, *censored, *(values[name] for name in (*RANKED, *PLAIN))))
             down = i < recipe.not_back.get(router, 0)
             lost = 400.0 if down else 30.0 * nightly["success"]
-            verdicts.append((*arm, cell, seed, "metastable" if down else "recovered", 5.0, 60.0, lost, 1.5, False))
+            verdicts.append((*arm, cell, seed, 0, "metastable" if down else "recovered", 5.0, 60.0, lost, 1.5, False))
             facts.append((cell, arm.arm_id, seed, f"{recipe.workload}{seed}"))
     with open_database(str(run / "results.duckdb")) as con:
-        con.execute(f"CREATE TABLE cells ({_ARM}, phase VARCHAR, seed BIGINT, {marks}, {numbers})")
+        con.execute(
+            f"CREATE TABLE cells ({_ARM}, cell_id VARCHAR, phase VARCHAR, seed BIGINT, repeat BIGINT, {marks}, {numbers})"
+        )
         insert_rows(con, "cells", cells)
         con.execute(
-            f"CREATE TABLE verdicts ({_ARM}, cell_id VARCHAR, seed BIGINT, verdict VARCHAR, recovery_s DOUBLE, censored_s DOUBLE,"
-            " lost_goodput DOUBLE, retry_amplification DOUBLE, false_alarm BOOLEAN)"
+            f"CREATE TABLE verdicts ({_ARM}, cell_id VARCHAR, seed BIGINT, repeat BIGINT, verdict VARCHAR, recovery_s DOUBLE,"
+            " censored_s DOUBLE, lost_goodput DOUBLE, retry_amplification DOUBLE, false_alarm BOOLEAN)"
         )
         insert_rows(con, "verdicts", verdicts)
         con.execute("CREATE TABLE cell_facts (cell_id VARCHAR, arm_id VARCHAR, seed BIGINT, workload_hash VARCHAR)")
