@@ -56,17 +56,21 @@ class ReplayProcess:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def exit_code(self) -> int:
+        """Of a child that died; waits for its end."""
+        return self._process.wait()
+
     def run(self, cell: Cell, folder: Path) -> Finished:
         """Run one cell into `folder`; CellFailed when it raises or when the child dies."""
-        answer = self._ask({"cell": asdict(cell), "folder": str(folder)})
+        answer = self.ask({"cell": asdict(cell), "folder": str(folder)})
         if answer is None:
-            code = self._process.wait()
-            raise CellFailed(f"cell {cell.cell_id} ({title(cell)}): its process died (exit code {code})")
+            raise CellFailed(f"cell {cell.cell_id} ({title(cell)}): its process died (exit code {self.exit_code()})")
         if not answer["ok"]:
             raise CellFailed(f"cell {cell.cell_id} ({title(cell)}): {answer['error']}")
         return Finished(str(answer["cell_id"]), float(answer["cpu_s"]), int(answer["attempts"]))
 
-    def _ask(self, order: dict[str, Any]) -> dict[str, Any] | None:
+    def ask(self, order: dict[str, Any]) -> dict[str, Any] | None:
+        """The child's answer to one order; None when it died."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:

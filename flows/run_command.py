@@ -2,10 +2,11 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from flows.failure import report_failure, say
 from flows.run_folder import RunFolder
-from flows.study import StudyError
+from flows.study import Study, StudyError
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -25,29 +26,12 @@ def run_to_report(
     if resume is None and study is not None and holds_faults(study):
         return run_gateway_faults(study, out=out, sets=sets, refused={"--seed": seed, "--processes": processes})
     from flows.choose_run import choose
-    from flows.embedded_server import prefect_api
     from flows.ready_here import ready_here
-    from flows.workload_plan import read_trace
 
     chosen, path = choose(study, out, sets, seed, resume)
     ready_here(chosen)
     try:
-        with prefect_api() as api:
-            if not RunFolder(path).conversations.is_file():
-                read_trace(chosen)  # while the server starts, and so that a bad row fails before anything else
-            from flows.run_study import on_threads, run_study
-
-            api.wait()
-            flow = run_study if processes is None else run_study.with_options(task_runner=on_threads(processes))
-            done = flow(
-                study=study,
-                out=None if resume else str(path),
-                sets=sets,
-                seed=seed,
-                resume=resume,
-                processes=processes,
-                command=["stampede", *sys.argv[1:]],
-            )
+        done = _run(chosen, path, study=study, sets=sets, seed=seed, resume=resume, processes=processes)
     except StudyError:
         raise
     except KeyboardInterrupt:
@@ -57,6 +41,23 @@ def run_to_report(
         report_failure("the run failed", error, RunFolder(path).log)
         return FAILED
     return _finish([done])
+
+
+def _run(chosen: Study, path: Path, *, resume: str | None, processes: int | None, **given: Any) -> dict[str, Any]:
+    """The flow's result, run in this process on a server of its own; `given` as the command line gave it."""
+    from flows.embedded_server import prefect_api
+    from flows.workload_plan import read_trace
+
+    with prefect_api() as api:
+        if not RunFolder(path).conversations.is_file():
+            read_trace(chosen)  # while the server starts, and so that a bad row fails before anything else
+        from flows.run_study import on_threads, run_study
+
+        api.wait()
+        flow = run_study if processes is None else run_study.with_options(task_runner=on_threads(processes))
+        out = None if resume else str(path)
+        done: dict[str, Any] = flow(out=out, resume=resume, processes=processes, command=["stampede", *sys.argv[1:]], **given)
+    return done
 
 
 def rebuild_reports(runs: list[Path]) -> int:

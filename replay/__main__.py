@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="the folder to write (default: ./<cell_id>)")
     given = parser.parse_args(arguments)
     if given.cell == "-":
-        serve(sys.stdin, _private_stdout())
+        serve(sys.stdin, private_stdout())
         return 0
     try:
         cell = read_cell(Path(given.cell))
@@ -83,7 +83,7 @@ def _rows(path: Path) -> int:
 def serve(lines: TextIO, answers: TextIO) -> None:
     """Answer every line until the input ends."""
     waiting: SimpleQueue[str] = SimpleQueue()
-    threading.Thread(target=_read, args=(lines, waiting), daemon=True).start()
+    threading.Thread(target=read_orders, args=(lines, waiting), daemon=True).start()
     while True:
         order = json.loads(waiting.get())
         answer = run(Cell.from_json(json.dumps(order["cell"])), Path(order["folder"]))
@@ -91,13 +91,13 @@ def serve(lines: TextIO, answers: TextIO) -> None:
         answers.flush()
 
 
-def _read(lines: TextIO, waiting: SimpleQueue[str]) -> None:
+def read_orders(lines: TextIO, waiting: SimpleQueue[str]) -> None:
     for line in lines:
         waiting.put(line)
     os._exit(0)
 
 
-def _private_stdout() -> TextIO:
+def private_stdout() -> TextIO:
     """The pipe for answers; whatever else prints goes to stderr, so that no stray print breaks the protocol."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

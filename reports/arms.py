@@ -120,10 +120,10 @@ def _cell_values(con: "duckdb.DuckDBPyConnection") -> Values:
         for metric, value in zip(metrics, rest[len(RANKED) :], strict=True):
             if value is not None or censored.get(metric):
                 runs[arm, phase, metric][seed].append(value)
-    return {key: {seed: _seed_mean(values) for seed, values in seeds.items()} for key, seeds in runs.items()}
+    return {key: {seed: seed_mean(values) for seed, values in seeds.items()} for key, seeds in runs.items()}
 
 
-def _seed_mean(values: Sequence[float | None]) -> float | None:
+def seed_mean(values: Sequence[float | None]) -> float | None:
     """The mean over a seed's repeats; None (censored) where any of them is."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if len(known) == len(values) else None
@@ -150,12 +150,12 @@ def _arm_metrics(seeds: Sequence[Sequence[Ended]]) -> Iterable[tuple[Any, ...]]:
     """(metric, n_seeds, n_censored, mean, low, high) of one arm's verdicts, given as the repeats of each seed."""
     judged = [found for cells in seeds if (found := [cell for cell in cells if cell.verdict in JUDGED])]
     yield "recovered_share", len(judged), 0, *_share([[cell.back for cell in cells] for cells in judged])
-    middle = [_middle(cells) for cells in judged]
-    back = [cell.recovery_s for cell in middle if cell.recovery_s is not None]
-    censored = [cell.censored_s for cell in middle if cell.recovery_s is None and cell.censored_s is not None]
-    yield "recovery_s", len(middle), len(censored), *_limits(kaplan_meier_median(back, censored))
+    typical = [middle(cells) for cells in judged]
+    back = [cell.recovery_s for cell in typical if cell.recovery_s is not None]
+    censored = [cell.censored_s for cell in typical if cell.recovery_s is None and cell.censored_s is not None]
+    yield "recovery_s", len(typical), len(censored), *_limits(kaplan_meier_median(back, censored))
     for metric in ("lost_goodput", "retry_amplification"):
-        yield metric, *_over_seeds({i: _seed_mean([getattr(c, metric) for c in cells]) for i, cells in enumerate(judged)})
+        yield metric, *_over_seeds({i: seed_mean([getattr(c, metric) for c in cells]) for i, cells in enumerate(judged)})
     alarms = [told for cells in seeds if (told := [cell.false_alarm for cell in cells if cell.false_alarm is not None])]
     yield "false_alarm", len(alarms), 0, *_share(alarms)
     known = [names for cells in seeds if (names := [cell.verdict for cell in cells if cell.verdict is not None])]
@@ -163,9 +163,9 @@ def _arm_metrics(seeds: Sequence[Sequence[Ended]]) -> Iterable[tuple[Any, ...]]:
         yield f"{verdict}_share", len(known), 0, *_share([[name == verdict for name in cells] for cells in known])
 
 
-def _middle(cells: Sequence[Ended]) -> Ended:
+def middle(cells: Sequence[Ended]) -> Ended:
     """The run in the middle of a seed's repeats by recovery time, those that did not come back last; of two the slower."""
-    order = sorted(cells, key=lambda cell: (not cell.back, cell.recovery_s if cell.back else cell.censored_s))
+    order = sorted(cells, key=lambda cell: (not cell.back, (cell.recovery_s if cell.back else cell.censored_s) or 0.0))
     return order[len(order) // 2]
 
 

@@ -1,12 +1,11 @@
 """Writes the page of a run of gateways' faults from its rows: one file, offline, no script. It arranges and judges nothing."""
 
-import os
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from reports.page_frame import rendered
+from reports.page_frame import rendered, write_page
 
 Row = Mapping[str, Any]
 NOT_RUN = "–"
@@ -25,13 +24,7 @@ METHOD = (
 def build_fault_page(run: Mapping[str, Any], out: Path) -> Path:
     """Writes `out` aside, renames it when whole, and returns it. `run`: title, manifest, rows, as plain data."""
     text = rendered("faults.html.jinja", _content(run["title"], run["manifest"], run["rows"]), "")
-    aside = out.with_name(f".{out.name}-{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(out)
-    finally:
-        aside.unlink(missing_ok=True)
-    return out
+    return write_page(text, out)
 
 
 def _content(title: str, manifest: Row, rows: Sequence[Row]) -> dict[str, Any]:

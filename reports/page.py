@@ -1,7 +1,6 @@
 """Writes report.html from results.duckdb, study.yaml and manifest.json: one file, offline. It arranges and computes nothing."""
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from reports.page_frame import chart_library, rendered
+from reports.page_frame import chart_library, rendered, write_page
 from reports.scene import Scene
 
 if TYPE_CHECKING:
@@ -33,14 +32,7 @@ def build_page(run: Path) -> Path:
         library = aside_thread.submit(chart_library)
         scenes = read_scenes(con, study)
         text = rendered("report.html.jinja", _content(con, scenes, study, manifest, run / "workloads"), library.result())
-    target = run / "report.html"
-    aside = run / f".report-{os.getpid()}.html"
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
-    return target
+    return write_page(text, run / "report.html")
 
 
 def read_mapping(file: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,17 @@ def rendered(template: str, content: dict[str, Any], library: str, more_css: str
         page_js=Markup(script),
         script_hashes=Markup(" ".join(f"'sha256-{_digest(s)}'" for s in (bundle, script))),
     )
+
+
+def write_page(text: str, out: Path) -> Path:
+    """Writes `out` aside, renames it when whole, and returns it; OSError where it cannot be written."""
+    aside = out.with_name(f".{out.name}-{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(out)
+    finally:
+        aside.unlink(missing_ok=True)
+    return out
 
 
 def _declared(colours: dict[str, str]) -> "Markup":

@@ -1,6 +1,5 @@
 """Writes a trace's page from its description: one file, offline. It arranges and computes nothing."""
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any
 from reports import trace_sentences as sentences
 from reports import trace_tables as tables
 from reports.html_tables import Table
-from reports.page_frame import TEMPLATES, chart_library, rendered
+from reports.page_frame import TEMPLATES, chart_library, rendered, write_page
 from reports.parts import chart_data, spec_of
 from reports.provenance import trace_block
 
@@ -49,13 +48,7 @@ def build_trace_page(
         library = aside_thread.submit(chart_library)
         content = _content(description, fidelity, title)
         text = rendered("trace.html.jinja", content, library.result(), (TEMPLATES / "trace.css").read_text(encoding="utf-8"))
-    aside = out.with_name(f".{out.name}-{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(out)
-    finally:
-        aside.unlink(missing_ok=True)
-    return out
+    return write_page(text, out)
 
 
 def _content(description: Mapping[str, Any], fidelity: Sequence[Mapping[str, Any]] | None, title: str) -> dict[str, Any]:

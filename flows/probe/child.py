@@ -14,7 +14,7 @@ from typing import Any
 
 from flows.probe.run_cell import Scene, run_cell
 from flows.probe.run_files import read_scene
-from replay.__main__ import _private_stdout, _read
+from replay.__main__ import private_stdout, read_orders
 from reports.probe.asks import Ask
 
 
@@ -34,9 +34,9 @@ def answer(scene: Scene, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    answers = _private_stdout()
+    answers = private_stdout()
     waiting: SimpleQueue[str] = SimpleQueue()
-    threading.Thread(target=_read, args=(sys.stdin, waiting), daemon=True).start()
+    threading.Thread(target=read_orders, args=(sys.stdin, waiting), daemon=True).start()
     scene = read_scene(Path(arguments[0]))
     while True:
         answers.write(json.dumps(answer(scene, json.loads(waiting.get()))) + "\n")

@@ -73,9 +73,9 @@ def conclude(probe: Probe) -> Path:
 @task(cache_policy=NO_CACHE)
 def draw(run: Path) -> Path:
     """report.html from results.duckdb."""
-    from reports.probe.page import write_page
+    from reports.probe.page import build_probe_page
 
-    return write_page(run)
+    return build_probe_page(run)
 
 
 @flow(name="probe", task_runner=on_threads(default_count()))

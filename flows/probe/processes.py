@@ -18,9 +18,9 @@ class ProbeProcesses(ReplayProcesses):
 
     def ask(self, process: ReplayProcess, ask: Ask, calm: Sequence[str]) -> Answer:
         """The answer to one ask; CellFailed, naming the cell, when it raises or when the child dies."""
-        found = process._ask({"ask": asdict(ask), "calm": list(calm)})
+        found = process.ask({"ask": asdict(ask), "calm": list(calm)})
         if found is None:
-            raise CellFailed(f"{title(ask)}: its process died (exit code {process._process.wait()})")
+            raise CellFailed(f"{title(ask)}: its process died (exit code {process.exit_code()})")
         if not found["ok"]:
             raise CellFailed(f"{title(ask)}: {found['error']}")
         return answer_of(found["answer"])

@@ -19,7 +19,7 @@ def is_probe(run: Path) -> bool:
 def rebuild_probe(run: Path) -> Path:
     """results.duckdb and report.html of a probe; returns the page. StudyError when it has no evidence yet."""
     from reports.probe.conclude import findings
-    from reports.probe.page import write_page
+    from reports.probe.page import build_probe_page
 
     folder = RunFolder(run)
     known = folder.read_manifest()
@@ -30,4 +30,4 @@ def rebuild_probe(run: Path) -> Path:
         raise StudyError(f"RUN = {str(run)!r}: a probe without any cell; finish it with: stampede probe --resume {run}")
     plan = plan_of_probe(study, float(known["c_ref_rps"]), known["probed_phases"])
     write_results(folder.path, heard.answers, findings(plan, heard.answers))
-    return write_page(folder.path)
+    return build_probe_page(folder.path)

@@ -7,10 +7,9 @@ from typing import Any
 
 from reports.history.compare_words import arms_of, settings_sentence, told, value_words
 from reports.history.differences import Comparison, FigureDifference
-from reports.history.page import write_page
 from reports.history.words import arm_words, limits_words, size_words
 from reports.html_tables import Cell, Column, Row, Table, words
-from reports.page_frame import TEMPLATES, rendered
+from reports.page_frame import TEMPLATES, rendered, write_page
 from reports.sentences import counted
 
 TESTS = {"paired": "paired t, {} seeds", "welch": "Welch’s t, {} seeds", "fisher": "Fisher, {} seeds"}

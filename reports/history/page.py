@@ -1,6 +1,5 @@
 """Writes the page of a folder of runs: one file, offline. It arranges and computes nothing."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from reports.history.tables import index_of, shift_table
 from reports.history.trends import History, by_arm
 from reports.history.words import ENOUGH, arm_words, noise_sentence, titles, verdict, void_note
 from reports.html_tables import Table
-from reports.page_frame import TEMPLATES, chart_library, rendered
+from reports.page_frame import TEMPLATES, chart_library, rendered, write_page
 from reports.sentences import counted, listed
 
 if TYPE_CHECKING:
@@ -54,16 +53,6 @@ def build_history_page(histories: Sequence[History], skipped: Sequence[Skipped],
         content = _content(histories, skipped, out, title, since)
         text = rendered("history.html.jinja", content, library.result(), (TEMPLATES / "history.css").read_text(encoding="utf-8"))
     return write_page(text, out)
-
-
-def write_page(text: str, out: Path) -> Path:
-    aside = out.with_name(f".{out.name}-{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(out)
-    finally:
-        aside.unlink(missing_ok=True)
-    return out
 
 
 def _content(histories: Sequence[History], skipped: Sequence[Skipped], out: Path, title: str, since: int) -> dict[str, Any]:

@@ -4,13 +4,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from reports.arms import Ended, middle, seed_mean
 from reports.history.metrics import FOLLOWED, Metric
 from reports.history.nights import ArmKey
 
 OF_MANIFEST = ("driver", "commit", "code_hash", "versions", "host", "profile", "trace", "capacity")
 NOT_A_SETTING = ("content_hash", "report")
+Told = TypeVar("Told")
 _ARM = "router, guard, client, pool"
 _SOUND = "SELECT cell_facts.arm_id, seed FROM cell_facts JOIN certificates USING (cell_id) WHERE NOT void"
 
@@ -82,30 +84,37 @@ def leaves(value: Any, prefix: str) -> list[tuple[str, str]]:
 def _values(con: Any) -> dict[tuple[ArmKey, Metric], dict[int, float | None]]:
     steady = [m for m in FOLLOWED if m.phase == "steady"]
     marks = ", ".join(f"{m.name}_censored" if m.is_percentile else "false" for m in steady)
-    found: dict[tuple[ArmKey, Metric], dict[int, float | None]] = {}
+    found = _Seeds[float | None]()
     rows = con.execute(
-        f"SELECT {_ARM}, seed, {marks}, {', '.join(m.name for m in steady)} FROM cells"
+        f"SELECT {_ARM}, arm_id, seed, {marks}, {', '.join(m.name for m in steady)} FROM cells"
         f" SEMI JOIN ({_SOUND}) USING (arm_id, seed) WHERE phase = 'steady' AND NOT reference"
     ).fetchall()
-    for *arm, seed, rest in ((*row[:5], row[5:]) for row in rows):
+    for *arm, arm_id, seed, rest in ((*row[:6], row[6:]) for row in rows):
         for metric, censored, value in zip(steady, rest[: len(steady)], rest[len(steady) :], strict=True):
             if censored or value is not None:
-                _add(found, _key(arm), metric, int(seed), None if censored else float(value))
+                found.add((_key(arm), metric), arm_id, seed, None if censored else float(value))
     (lost,) = (m for m in FOLLOWED if m.name == "lost_goodput")
-    query = f"SELECT {_ARM}, seed, lost_goodput FROM verdicts SEMI JOIN ({_SOUND}) USING (arm_id, seed) WHERE NOT reference"
-    for *arm, seed, value in con.execute(query).fetchall():
+    query = (
+        f"SELECT {_ARM}, arm_id, seed, lost_goodput FROM verdicts SEMI JOIN ({_SOUND}) USING (arm_id, seed) WHERE NOT reference"
+    )
+    for *arm, arm_id, seed, value in con.execute(query).fetchall():
         if value is not None:
-            _add(found, _key(arm), lost, int(seed), float(value))
-    return found
+            found.add((_key(arm), lost), arm_id, seed, float(value))
+    return {key: {seed: seed_mean(values) for seed, values in seeds.items()} for key, seeds in found.by_seed.items()}
 
 
-def _add(
-    found: dict[tuple[ArmKey, Metric], dict[int, float | None]], arm: ArmKey, metric: Metric, seed: int, value: float | None
-) -> None:
-    by_seed = found.setdefault((arm, metric), {})
-    if seed in by_seed:
-        raise ValueError(f"arm {', '.join(arm)} is there twice; allowed: one load and trigger a run")
-    by_seed[seed] = value
+class _Seeds(Generic[Told]):
+    """What is told of each arm, by seed: a list, for a seed may be run again. ValueError for two arms of one name."""
+
+    def __init__(self) -> None:
+        self.by_seed: dict[Any, dict[int, list[Told]]] = {}
+        self._arm_ids: dict[Any, str] = {}
+
+    def add(self, key: Any, arm_id: str, seed: int, told: Told) -> None:
+        if self._arm_ids.setdefault(key, arm_id) != arm_id:
+            arm = key[0] if isinstance(key[0], tuple) else key
+            raise ValueError(f"arm {', '.join(arm)} is there twice; allowed: one load and trigger a run")
+        self.by_seed.setdefault(key, {}).setdefault(int(seed), []).append(told)
 
 
 def _key(arm: list[Any]) -> ArmKey:
@@ -114,11 +123,12 @@ def _key(arm: list[Any]) -> ArmKey:
 
 
 def _verdicts(con: Any) -> dict[ArmKey, dict[int, str]]:
+    """A seed's verdict; of its repeats that of the run in the middle."""
     query = (
-        f"SELECT {_ARM}, seed, verdict FROM verdicts SEMI JOIN ({_SOUND}) USING (arm_id, seed) WHERE NOT reference ORDER BY ALL"
+        f"SELECT {_ARM}, arm_id, seed, {', '.join(Ended._fields)} FROM verdicts SEMI JOIN ({_SOUND}) USING (arm_id, seed)"
+        " WHERE NOT reference AND verdict IS NOT NULL ORDER BY ALL"
     )
-    found: dict[ArmKey, dict[int, str]] = {}
-    for *arm, seed, verdict in con.execute(query).fetchall():
-        if verdict is not None:
-            found.setdefault(_key(arm), {})[int(seed)] = str(verdict)
-    return found
+    found = _Seeds[Ended]()
+    for *arm, arm_id, seed, ended in ((*row[:6], Ended(*row[6:])) for row in con.execute(query).fetchall()):
+        found.add(_key(arm), arm_id, seed, ended)
+    return {arm: {seed: str(middle(runs).verdict) for seed, runs in seeds.items()} for arm, seeds in found.by_seed.items()}

@@ -1,6 +1,5 @@
 """Writes a probe's report.html from results.duckdb, study.yaml and manifest.json: one file, offline. It computes nothing."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports.page import read_mapping
-from reports.page_frame import TEMPLATES, chart_library, rendered, script_json
+from reports.page_frame import TEMPLATES, chart_library, rendered, script_json, write_page
 from reports.parts import chart_data, spec_of
 from reports.probe.scene import ProbeScene, scene_of
 
@@ -68,7 +67,7 @@ class Part:
         return not (self.said or self.figures or self.tables or self.folded)
 
 
-def write_page(run: Path) -> Path:
+def build_probe_page(run: Path) -> Path:
     """Writes `run`/report.html aside, renames it when whole, and returns its path.
 
     Raises ValueError in one line when results.duckdb, study.yaml or manifest.json is missing or cannot be read.
@@ -85,14 +84,7 @@ def write_page(run: Path) -> Path:
         scene = scene_of(read_findings(con), read_answers(con), study)
         css = (TEMPLATES / "probe.css").read_text(encoding="utf-8")
         text = rendered("probe.html.jinja", _content(con, scene, study, manifest), library.result(), css)
-    target = run / "report.html"
-    aside = run / f".report-{os.getpid()}.html"
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
-    return target
+    return write_page(text, run / "report.html")
 
 
 def _content(
@@ -137,38 +129,9 @@ def _left_out(scene: ProbeScene, shown: set[str]) -> list[str]:
 
 def _parts(con: "duckdb.DuckDBPyConnection", scene: ProbeScene) -> list[Part]:
     """All sections in the page's order, empty ones too."""
-    from reports.probe import cell_tables, sentences
-    from reports.probe import page_tables as tables
     from reports.probe.charts import CHARTS
 
-    findings = scene.findings
-    wanted = f"a {scene.wanted[1]:g}× burst at {scene.wanted[0]:.0%} load" if scene.wanted else "the wanted burst"
-    recommended = [c for c in findings.cures if c.recommended]
-    cure_tables = [tables.cure_table(scene, recommended, "cure-table", f"The cheapest guard set for {wanted}, a router a row.")]
-    every_cure = tables.cure_table(scene, findings.cures, "cures-table", f"Every guard set tried against {wanted}.")
-    said: dict[str, list[str]] = {
-        "cures": sentences.recommendation(scene),
-        "calm": [f"{_sentence(sentences.false_alarms(scene))}."] if scene.asked("placebo") else [],
-        "drain": sentences.drained(scene),
-    }
-    shown: dict[str, list[Table | None]] = {
-        "frontier": [tables.frontier_table(scene)],
-        "cures": [*cure_tables] if recommended else [],
-        "loops": [tables.hysteresis_table(scene)],
-        "causes": [tables.cause_table(scene)],
-        "pulses": [tables.pulse_table(scene, findings.pulses)],
-        "capacities": [],
-        "calm": [cell_tables.placebo_table(scene, mapped=True)],
-    }
-    folded: dict[str, list[tuple[str, Callable[[], Table | None]]]] = {
-        "frontier": [("The runs behind each point", lambda: tables.tries_table(scene))],
-        "cures": [("Every guard set that was tried", lambda: every_cure)],
-        "loops": [("The runs behind each staircase", lambda: tables.loop_proof(scene))],
-        "causes": [("Every loop that was taken away", lambda: tables.loop_table(scene))],
-        "capacities": [("The loads and the runs behind them", lambda: tables.capacity_table(scene))],
-        "calm": [("Guard sets that were only tried as cures", lambda: cell_tables.placebo_table(scene, mapped=False))],
-        "pulses": [("The runs behind each trigger", lambda: tables.pulse_proof(scene))],
-    }
+    said, shown, folded = _said(scene), _shown(scene), _folded(scene)
     parts = []
     for key, title, nav in SECTIONS:
         draw = CHARTS.get(key.replace("-", "_"))
@@ -190,6 +153,58 @@ def _parts(con: "duckdb.DuckDBPyConnection", scene: ProbeScene) -> list[Part]:
             )
         )
     return parts
+
+
+def _said(scene: ProbeScene) -> dict[str, list[str]]:
+    """Sentences by section."""
+    from reports.probe import sentences
+
+    return {
+        "cures": sentences.recommendation(scene),
+        "calm": [f"{_sentence(sentences.false_alarms(scene))}."] if scene.asked("placebo") else [],
+        "drain": sentences.drained(scene),
+    }
+
+
+def _shown(scene: ProbeScene) -> dict[str, "list[Table | None]"]:
+    """Tables that stand open, by section."""
+    from reports.probe import cell_tables
+    from reports.probe import page_tables as tables
+
+    wanted = _wanted(scene)
+    recommended = [c for c in scene.findings.cures if c.recommended]
+    cure_tables = [tables.cure_table(scene, recommended, "cure-table", f"The cheapest guard set for {wanted}, a router a row.")]
+    return {
+        "frontier": [tables.frontier_table(scene)],
+        "cures": [*cure_tables] if recommended else [],
+        "loops": [tables.hysteresis_table(scene)],
+        "causes": [tables.cause_table(scene)],
+        "pulses": [tables.pulse_table(scene, scene.findings.pulses)],
+        "capacities": [],
+        "calm": [cell_tables.placebo_table(scene, mapped=True)],
+    }
+
+
+def _folded(scene: ProbeScene) -> "dict[str, list[tuple[str, Callable[[], Table | None]]]]":
+    """Tables that are opened on demand, by section."""
+    from reports.probe import cell_tables
+    from reports.probe import page_tables as tables
+
+    wanted = _wanted(scene)
+    every_cure = tables.cure_table(scene, scene.findings.cures, "cures-table", f"Every guard set tried against {wanted}.")
+    return {
+        "frontier": [("The runs behind each point", lambda: tables.tries_table(scene))],
+        "cures": [("Every guard set that was tried", lambda: every_cure)],
+        "loops": [("The runs behind each staircase", lambda: tables.loop_proof(scene))],
+        "causes": [("Every loop that was taken away", lambda: tables.loop_table(scene))],
+        "capacities": [("The loads and the runs behind them", lambda: tables.capacity_table(scene))],
+        "calm": [("Guard sets that were only tried as cures", lambda: cell_tables.placebo_table(scene, mapped=False))],
+        "pulses": [("The runs behind each trigger", lambda: tables.pulse_proof(scene))],
+    }
+
+
+def _wanted(scene: ProbeScene) -> str:
+    return f"a {scene.wanted[1]:g}× burst at {scene.wanted[0]:.0%} load" if scene.wanted else "the wanted burst"
 
 
 def _drawn(figures: "list[Figure]") -> list[dict[str, Any]]:

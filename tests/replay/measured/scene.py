@@ -28,7 +28,9 @@ def served_spec(**limits: Any) -> EngineSpec:
     return EngineSpec(engine="served", profile="h100-vllm-llama8b", server=SERVER, served_name="tiny", **wanted)
 
 
-def talks(sessions: int, every_s: float, turns: int = 3, think_s: float = 1.0, end_s: float = 8.0) -> Workload:
+def talks(
+    sessions: int, every_s: float, turns: int = 3, think_s: float = 1.0, end_s: float = 8.0, output_tokens: int = 16
+) -> Workload:
     """Conversations that begin at even distances; each has a long opening of its own, so affinity pays."""
     requests: list[Request] = []
     for session in range(sessions):
@@ -37,8 +39,8 @@ def talks(sessions: int, every_s: float, turns: int = 3, think_s: float = 1.0, e
             segments = (*segments, Segment(200_000 + 100 * session + turn, 32))
             reply, number = 9_000_000 + 100 * session + turn, len(requests)
             at_s, think = (session * every_s, None) if turn == 0 else (None, think_s)
-            requests.append(Request(number, session, turn, at_s, think, segments, reply, 16, 0))
-            segments = (*segments, Segment(reply, 16))
+            requests.append(Request(number, session, turn, at_s, think, segments, reply, output_tokens, 0))
+            segments = (*segments, Segment(reply, output_tokens))
     return Workload.of("talks", 1, (Phase("steady", end_s, 1 / every_s),), requests, {})
 
 

@@ -47,6 +47,7 @@ class Recipe:
 
     routers: Sequence[str] = ("round_robin", "least_outstanding")
     seeds: Sequence[int] = (1, 2, 3)
+    repeats: int = 1
     changes: Mapping[str, Change] = field(default_factory=dict)
     noise: float = 0.03
     jitter: float = 0.003  # the CV of a seed within its night
@@ -106,7 +107,7 @@ def _write_results(run: Path, recipe: Recipe) -> None:
         )  # fmt: skip
         shifted = recipe.changes.get(router, {})
         nightly = {name: float(np.exp(draw.normal(0, recipe.noise))) for name in BASE}
-        for i, seed in enumerate(recipe.seeds):
+        for i, seed, repeat in ((i, s, r) for i, s in enumerate(recipe.seeds) for r in range(recipe.repeats)):
             values: dict[str, float | None] = {}
             for name, base in BASE.items():
                 factor = shifted.get(name, 1.0)
@@ -116,12 +117,12 @@ def _write_results(run: Path, recipe: Recipe) -> None:
                 )
             for name in ("success", "answered", "cache_hit"):
                 values[name] = min(1.0, float(values[name] or 0.0))
-            cell = f"{arm.arm_id} {seed}"
+            cell = f"{arm.arm_id} {seed} {repeat}"
             censored = [values[name] is None for name in RANKED]
-            cells.append((*arm, cell, "steady", seed, 0, *censored, *(values[name] for name in (*RANKED, *PLAIN))))
+            cells.append((*arm, cell, "steady", seed, repeat, *censored, *(values[name] for name in (*RANKED, *PLAIN))))
             down = i < recipe.not_back.get(router, 0)
             lost = 400.0 if down else 30.0 * nightly["success"]
-            verdicts.append((*arm, cell, seed, 0, "metastable" if down else "recovered", 5.0, 60.0, lost, 1.5, False))
+            verdicts.append((*arm, cell, seed, repeat, "metastable" if down else "recovered", 5.0, 60.0, lost, 1.5, False))
             facts.append((cell, arm.arm_id, seed, f"{recipe.workload}{seed}"))
     with open_database(str(run / "results.duckdb")) as con:
         con.execute(

@@ -57,6 +57,18 @@ def test_a_difference_under_half_a_per_cent_is_of_no_interest(tmp_path: Path) ->
     assert changed.grade == ""
 
 
+def test_repeats_of_a_seed_are_one_value_of_it(tmp_path: Path) -> None:
+    found = pair(tmp_path, {"repeats": 3}, {"repeats": 3, "changes": {"round_robin": {"ttft_p99_s": 1.10}}})
+    (sure,) = (f for f in found.figures if f.grade == "sure")
+    assert (sure.metric.name, sure.n) == ("ttft_p99_s", len(SEEDS))
+
+
+def test_the_verdict_of_a_seed_is_that_of_its_middle_run(tmp_path: Path) -> None:
+    run = write_night(tmp_path, 0, Recipe(seeds=(1, 2), repeats=2, not_back={"round_robin": 1}))
+    told_of = {arm[0]: verdicts for arm, verdicts in read_side(run, "A").verdicts.items()}
+    assert told_of["round_robin"] == {1: "metastable", 2: "recovered"}
+
+
 def test_censored_seeds_are_counted_and_have_no_size(tmp_path: Path) -> None:
     found = pair(tmp_path, {}, {"changes": {"round_robin": {"ttft_p99_s": None}}})
     (beyond,) = (f for f in found.figures if f.size is None)

@@ -8,7 +8,7 @@ import duckdb
 import pytest
 import yaml
 
-from reports.probe.page import write_page
+from reports.probe.page import build_probe_page
 from reports.probe.scene import ProbeScene, scene_of
 from reports.probe.tables import read_answers, read_findings
 from reports.read_scene import open_results
@@ -33,7 +33,7 @@ Probed = tuple[duckdb.DuckDBPyConnection, ProbeScene]
 @pytest.fixture(scope="session")
 def probe_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = make_probe_run(tmp_path_factory.mktemp("probe") / "run", SMALL)
-    write_page(run)
+    build_probe_page(run)
     return run
 
 
@@ -47,7 +47,7 @@ def partial_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of which only the capacity search and calm runs were asked for."""
     plan = replace(SMALL, routers=SMALL.routers[:1], phases=("capacity", "placebo"))
     run = make_probe_run(tmp_path_factory.mktemp("partial") / "run", plan, title="<img src=x onerror=alert(1)>")
-    write_page(run)
+    build_probe_page(run)
     return run
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.probe.page import SECTIONS, write_page
+from reports.probe.page import SECTIONS, build_probe_page
 from reports.probe.scene import evidence
 from tests.reports.probe.conftest import Probed
 
@@ -95,7 +95,7 @@ def test_tables_have_captions_scoped_heads_and_as_many_cells_as_heads(probe_text
 
 def test_the_page_is_small_and_the_same_when_written_again(probe_run: Path, probe_text: str) -> None:
     assert len(probe_text.encode()) < 2_000_000
-    write_page(probe_run)
+    build_probe_page(probe_run)
     assert (probe_run / "report.html").read_text(encoding="utf-8") == probe_text
     assert not list(probe_run.glob(".report*"))
 
@@ -104,7 +104,7 @@ def test_missing_results_are_named(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text("name: x")
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(ValueError, match=r"results\.duckdb: missing; allowed: the tables that `stampede probe` writes"):
-        write_page(tmp_path)
+        build_probe_page(tmp_path)
 
 
 def test_a_changed_pool_is_said_before_the_facts(probe_text: str) -> None:
